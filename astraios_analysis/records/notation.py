@@ -1,6 +1,6 @@
 """Numbers as people write them, in tables, options and files; and what is printed and written.
 
-Printed are tables for people, JSON for programs, notes on standard error.
+Printed are tables for people, JSON and TOML for programs, notes on standard error.
 """
 
 import json
@@ -177,3 +177,28 @@ def rows_of(frame: pd.DataFrame) -> list[dict[str, object]]:
 def json_text(value: Sequence[object] | Mapping[str, object]) -> str:
     """Return JSON with every digit of every number; never NaN or infinity, which JSON does not have."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def toml_lines(content: Mapping[str, object], place: tuple[str, ...] = ()) -> list[str]:
+    """Return the lines of a TOML table: its values, then the tables in it; empty ones are left out."""
+    tables = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    lists = {name: value for name, value in content.items() if isinstance(value, list) and value}
+    lists = {name: value for name, value in lists.items() if all(isinstance(one, Mapping) for one in value)}
+    plain = {name: value for name, value in content.items() if name not in {**tables, **lists}}
+    # What JSON writes of texts, numbers, truths and lists is TOML.
+    lines = [f"{_toml_key(name)} = {json.dumps(value, allow_nan=False, default=str)}" for name, value in plain.items()]
+    for name, value in tables.items():
+        own = toml_lines(value, (*place, name))
+        has_values = any(not isinstance(one, Mapping) for one in value.values())
+        lines += ["", f"[{'.'.join(map(_toml_key, (*place, name)))}]", *own] if has_values else own
+    for name, values in lists.items():
+        for value in values:
+            lines += ["", f"[[{'.'.join(map(_toml_key, (*place, name)))}]]", *toml_lines(value, (*place, name))]
+    return lines
+
+
+def _toml_key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from astraios_analysis.records.notation import toml_lines
 from astraios_analysis.records.reading import read_toml
 from astraios_analysis.records.refusal import FileProblem, RecordError, fail
 from training.corpus.texts import TEXTS_VARIABLE
@@ -19,7 +19,6 @@ _HEAD = """\
 # data is one of the embedded corpora, a text of the hub that the toolkit knows, or a file NAME.jsonl beside this one
 # (objects with prompt and completion). A size with pretrained = "NAME" takes that model; others are trained first.
 """
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def read_grid(path: Path) -> Grid:
@@ -66,26 +65,4 @@ def write_grid(grid: Grid) -> str:
     """Return a grid as the text of a file that `read_grid` reads."""
     content = grid.model_dump(mode="json", exclude_none=True)
     content["name"] = f"my_{grid.name}" if grid.name in PRESETS else grid.name
-    return _HEAD + "\n".join(_toml_lines(content)) + "\n"
-
-
-def _toml_lines(content: Mapping[str, object], place: tuple[str, ...] = ()) -> list[str]:
-    """Return the lines of a TOML table: its values, then the tables in it; empty ones are left out."""
-    tables = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    lists = {name: value for name, value in content.items() if isinstance(value, list) and value}
-    lists = {name: value for name, value in lists.items() if all(isinstance(one, Mapping) for one in value)}
-    plain = {name: value for name, value in content.items() if name not in {**tables, **lists}}
-    # What JSON writes of texts, numbers, truths and lists is TOML.
-    lines = [f"{_toml_key(name)} = {json.dumps(value, allow_nan=False, default=str)}" for name, value in plain.items()]
-    for name, value in tables.items():
-        own = _toml_lines(value, (*place, name))
-        has_values = any(not isinstance(one, Mapping) for one in value.values())
-        lines += ["", f"[{'.'.join(map(_toml_key, (*place, name)))}]", *own] if has_values else own
-    for name, values in lists.items():
-        for value in values:
-            lines += ["", f"[[{'.'.join(map(_toml_key, (*place, name)))}]]", *_toml_lines(value, (*place, name))]
-    return lines
-
-
-def _toml_key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
+    return _HEAD + "\n".join(toml_lines(content)) + "\n"
