@@ -344,10 +344,11 @@ class Prediction(Result):
 
         if not self.fitted or any(isinstance(one, SurfaceFit) for one in self.fitted.values()):
             raise Refusal("predictions in several inputs, of families or through a loss have no figure yet; see table")
-        targets = sorted({row["n_params"] for row in self.rows})
-        methods = list(dict.fromkeys(row["method"] for row in self.rows))
         axis = next(iter(self.rows[0]["at"]))
-        return prediction_panels(self.fitted, targets, methods, AXES.get(axis, axis))
+        targets: dict[str, list[float]] = {}
+        for row in self.rows:
+            targets.setdefault(row["method"], []).append(row["at"][axis])
+        return prediction_panels(self.fitted, targets, AXES.get(axis, axis))
 
 
 def predict(
@@ -550,7 +551,8 @@ def _ask(fitted: Fitted | TableFit, x: np.ndarray, name: str, levels: Sequence[f
     """Predict all methods at values of one input, each by itself, as `Prediction.predict` gives them."""
     parts = []
     for one in x.tolist():
-        found, beyond = fitted.intervals(one, levels), reach(one, fitted.x_range)
+        found = fitted.intervals(one, levels)
+        beyond = [reach(one, fitted.range_of(method)) for method in found.methods]
         for (kind, level), (lower, upper) in found.bounds.items():
             own = {"group": found.methods, name: one, "value": found.median, "lower": lower, "upper": upper}
             parts.append(pd.DataFrame(own | {"level": level, "kind": kind, "reach": beyond}))

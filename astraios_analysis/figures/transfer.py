@@ -366,22 +366,29 @@ def _verdict(rows: pd.DataFrame) -> str:
 
 
 def prediction_panels(
-    fitted: Mapping[str, Fitted], targets: Sequence[float], methods: Sequence[str], x_label: str = ""
+    fitted: Mapping[str, Fitted], targets: Mapping[str, Sequence[float]], x_label: str = ""
 ) -> Figure:
-    """Draw predictions of any outcomes: single runs, laws (dashed beyond the sizes fitted) and intervals at targets."""
+    """Draw predictions of any outcomes at each method's targets: single runs, laws (dashed beyond these), intervals."""
     figure, axes = style.small_multiples(len(fitted), min(len(fitted), 3), row_height=2.3)
-    METHOD_STYLES.order(methods)
+    METHOD_STYLES.order(targets)
+    every = sorted({target for own in targets.values() for target in own})
     for panel, (name, one) in zip(axes, fitted.items(), strict=True):
-        laws = pd.DataFrame([row for target in targets for row in law_rows(one, target)])
-        bars = pd.DataFrame([row for target in targets for row in prediction_rows(one, target)])
-        for method in methods:
+        laws = pd.DataFrame([row for target in every for row in law_rows(one, target)])
+        bars = {target: pd.DataFrame(prediction_rows(one, target)).groupby("method") for target in every}
+        for method, own_targets in targets.items():
+            if method not in one.methods:
+                continue
+            ends = one.range_of(method)
             colour, runs = METHOD_STYLES[method].colour, one.outcome.runs[one.outcome.runs["method"] == method]
             style.draw_markers(panel, runs["n_params"], runs["value"], method, size=3.5)
-            own = laws[laws["method"] == method].drop_duplicates("n_params_base").sort_values("n_params_base")
-            style.draw_law(panel, own["n_params_base"], own["value"], one.x_range, colour)
-            for target, ends in bars[bars["method"] == method].groupby("n_params_base"):
-                style.draw_prediction(panel, float(target), ends, 0.95, colour)
-                style.draw_markers(panel, [target], ends["value"].iloc[:1], method, hollow=True, size=3.5)
+            own = laws[(laws["method"] == method) & (laws["n_params_base"] <= max(*ends, *own_targets))]
+            own = own.drop_duplicates("n_params_base").sort_values("n_params_base")
+            style.draw_law(panel, own["n_params_base"], own["value"], ends, colour)
+            for target in dict.fromkeys(own_targets):
+                rows = bars[target].get_group(method)
+                place = style.beside(float(target), method)
+                style.draw_prediction(panel, place, rows, 0.95, colour)
+                style.draw_markers(panel, [place], rows["value"].iloc[:1], method, hollow=True, size=3.5)
         panel.set_xscale("log")
         if one.outcome.link == "log":
             style.plain_log(panel)
@@ -389,7 +396,7 @@ def prediction_panels(
         panel.set(xlabel=x_label, ylabel=one.outcome.metric)
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
     handles = [style.handle(label, linewidth=w, linestyle=dash) for label, w, dash in looks]
-    style.method_legend(figure, methods, handles)
+    style.method_legend(figure, targets, handles)
     # Whoever asked for it shows it: an open figure a notebook would show once more.
     pyplot.close(figure)
     return figure

@@ -34,6 +34,10 @@ class Answers:
         """Smallest and largest size fitted."""
         return self.outcome.points.x_range
 
+    def range_of(self, method: str) -> tuple[float, float]:
+        """Smallest and largest size that a method is predicted from: those of all methods, which share laws."""
+        return self.x_range
+
     @property
     def n_sizes(self) -> int:
         """Number of sizes fitted."""

@@ -57,10 +57,18 @@ class TableFit(Answers):
         """Methods (groups of rows) that some route predicts."""
         return tuple(m for m in self.outcome.points.methods if _has_any(self.routes, m))
 
+    def _route(self, method: str) -> "Direct | OwnCurves | MethodLines":
+        return next(route for route in self.routes.values() if method in route.methods)
+
+    def range_of(self, method: str) -> tuple[float, float]:
+        """Smallest and largest input that a method is predicted from: its own where it shares no laws with others."""
+        points = self.outcome.points
+        shared = isinstance(self._route(method), Direct)
+        return points.x_range if shared else points.keep(points.method == method).x_range
+
     def forecast(self, method: str, x: np.ndarray) -> Forecast:
         """Forecast a method at inputs by the first route that has it."""
-        route = next(route for route in self.routes.values() if method in route.methods)
-        return route.forecast(method, np.atleast_1d(np.asarray(x, dtype=float)))
+        return self._route(method).forecast(method, np.atleast_1d(np.asarray(x, dtype=float)))
 
     @property
     def notes(self) -> list[str]:

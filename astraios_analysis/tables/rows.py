@@ -25,7 +25,7 @@ from astraios_analysis.laws.tables import (
     require_columns,
     take_rows,
 )
-from astraios_analysis.prediction.limits import LEVELS, require_reach
+from astraios_analysis.prediction.limits import LEVELS, MAX_REACH, require_reach
 from astraios_analysis.prediction.outcome import table_outcome
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.reading import NOTES
@@ -153,17 +153,22 @@ class SurfaceFit:
         return pd.concat(parts, ignore_index=True)
 
 
+# What is kept of a fit, to be asked again.
+Fitted = TableFit | SurfaceFit
+
+
 def forecast_rows(
     train: pd.DataFrame,
     target: pd.DataFrame,
     columns: Columns,
+    fitted: Fitted | None,
     progress: Progress = lambda items: items,
-    fitted: TableFit | SurfaceFit | None = None,
     refused: dict[str, str] | None = None,
 ) -> Found:
     """Forecast target rows, which need no outcome, from training rows; one pair a group, targets as its ``test``.
 
-    A group that laws of several inputs cannot be fitted to is named in ``refused``, with the reason.
+    ``fitted`` is what `fit_table` makes of the training rows. A group that laws of several inputs cannot be fitted to
+    is named in ``refused``, with the reason.
     """
     if columns.via:
         return _forecast_via(train, target, columns, progress)
@@ -172,14 +177,15 @@ def forecast_rows(
             raise Refusal("families are predicted on the scale of log losses; rates go by --group, without a family")
         return forecast_families(train, target, columns.x[0], columns.y, columns.group, columns.size, columns.family)
     groups = _groups(train, target, columns.group)
-    fitted = fitted or fit_table(train, columns, progress)
     if isinstance(fitted, SurfaceFit):
         return _by_laws(groups, fitted, progress, {} if refused is None else refused)
     return [(one, fitted.forecast(one.label, one.test[columns.x[0]].to_numpy(dtype=float))) for one in groups]
 
 
-def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> TableFit | SurfaceFit:
-    """Fit the routes of a table in one input, or laws of several."""
+def fit_table(train: pd.DataFrame, columns: Columns, progress: Progress = lambda items: items) -> Fitted | None:
+    """Fit the routes of a table in one input, or laws of several; None where families or losses are between."""
+    if columns.via or columns.family:
+        return None
     if columns.is_surface:
         return SurfaceFit(columns)
     group = list(columns.group)
@@ -213,9 +219,8 @@ def _by_laws(groups: Sequence[Group], fitted: SurfaceFit, progress: Progress, re
 def _forecast_via(train: pd.DataFrame, target: pd.DataFrame, columns: Columns, progress: Progress) -> Found:
     """Forecast losses, then outcomes given them."""
     measured = train[train[columns.via].notna()]
-    losses = forecast_rows(
-        measured, target, replace(columns, y=columns.via, via=None, rate=False, n_items=None), progress
-    )
+    of_losses = replace(columns, y=columns.via, via=None, rate=False, n_items=None)
+    losses = forecast_rows(measured, target, of_losses, fit_table(measured, of_losses, progress), progress)
     both = measured[measured[columns.y].notna()]
     link = fit_link(both, columns.via, columns.y, list(columns.group), columns.n_items)
     return [(one, link.forecast(one.label, loss, one.test, columns.n_items)) for one, loss in losses]
@@ -244,18 +249,22 @@ def backtest_table(
         # Smaller models of a family may be in groups of their own; other groups without targets take no part.
         rows = pd.concat([rows[labels == label] for label in known if label in asked])
     is_train = rows[split] == TRAIN
-    found = forecast_rows(rows[is_train], rows[~is_train], columns, progress, refused=refused)
+    fitted = fit_table(rows[is_train], columns, progress)
+    found = forecast_rows(rows[is_train], rows[~is_train], columns, fitted, progress, refused)
     if not found:
         raise Refusal("no group has rows to predict and rows to predict them from")
     scored = [score_group(group, forecast, columns.y, columns.n_items) for group, forecast in found]
-    found = pd.concat([predicted_rows(*one, columns, levels) for one in found], ignore_index=True)
-    return scored, found.assign(reach=_reach(found, rows[is_train], columns)), refused
+    parts = [
+        predicted_rows(group, one, columns, levels).assign(reach=_reach(group, columns, fitted)) for group, one in found
+    ]
+    return scored, pd.concat(parts, ignore_index=True), refused
 
 
-def _reach(rows: pd.DataFrame, train: pd.DataFrame, columns: Columns) -> np.ndarray:
-    """Return how many times the furthest input of each row lies beyond the training rows; 1 within them."""
-    at, known = (table[list(columns.needed)].to_numpy(dtype=float) for table in (rows, train))
-    return reach(at, known.min(axis=0), known.max(axis=0))
+def _reach(group: Group, columns: Columns, fitted: Fitted | None) -> np.ndarray:
+    """Return how many times the furthest input of each target lies beyond the rows it is predicted from; 1 within."""
+    at, known = (rows[list(columns.needed)].to_numpy(dtype=float) for rows in (group.test, group.train))
+    ends = fitted.range_of(group.label) if isinstance(fitted, TableFit) else (known.min(axis=0), known.max(axis=0))
+    return reach(at, *ends)
 
 
 def predicted_rows(
@@ -369,7 +378,7 @@ def predict_places(
     force: bool = False,
     refused: dict[str, str] | None = None,
     levels: Sequence[float] = LEVELS,
-) -> tuple[list[dict], TableFit | SurfaceFit | None]:
+) -> tuple[list[dict], Fitted | None]:
     """Predict every group (or those named) at places, as rows of `api.Prediction`, in the order of the places.
 
     Beside them is what was fitted, save for families and what goes through a loss.
@@ -389,17 +398,25 @@ def predict_places(
     if methods:
         require_known("/".join(keys) or "group", methods, dict.fromkeys(labels))
         ask, labels = (own[np.isin(labels, methods)] for own in (ask, labels))
-    fitted = None if columns.via or columns.family else fit_table(train, columns)
-    found = forecast_rows(train, ask, columns, fitted=fitted, refused=refused)
+    fitted, refused = fit_table(train, columns), {} if refused is None else refused
+    found = forecast_rows(train, ask, columns, fitted, refused=refused)
     end = fitted.outcome.end if isinstance(fitted, TableFit) else np.asarray
     rows = []
     for group, one in found:
         ends = {(kind, level): end(np.array(one.interval(level, kind))) for kind in KINDS for level in levels}
-        rows += _rows(group, one, columns, train, ends)
+        for row in _rows(group, one, columns, ends, _reach(group, columns, fitted)):
+            if row["reach"] > MAX_REACH and not force:
+                refused[group.label] = (
+                    f"{row['size']} lies {row['reach']:.4g} times beyond its own rows; the limit is {MAX_REACH:g} "
+                    "times. Add rows nearer to it, or insist with --force"
+                )
+            else:
+                rows.append(row)
     if not rows:
-        raise Refusal("no group of the table has rows enough to be predicted")
-    if columns.family and refused is not None:
-        lacking = dict.fromkeys(labels).keys() - {row["method"] for row in rows}
+        reasons = [f"{label}: {why}" for label, why in refused.items()]
+        raise Refusal("\n".join(reasons) or "no group of the table has rows enough to be predicted")
+    if columns.family:
+        lacking = dict.fromkeys(labels).keys() - {row["method"] for row in rows} - refused.keys()
         why = f"its models share no {columns.x[0]} asked for, so that no line joins them"
         refused |= {label: why for label in dict.fromkeys(labels) if label in lacking}
     places = [tuple(place) for place in ask[list(columns.needed)].to_numpy(dtype=float)]
@@ -408,10 +425,9 @@ def predict_places(
 
 
 def _rows(
-    group: Group, forecast: Forecast, columns: Columns, train: pd.DataFrame, ends: dict[tuple, np.ndarray]
+    group: Group, forecast: Forecast, columns: Columns, ends: dict[tuple, np.ndarray], beyond: np.ndarray
 ) -> list[dict]:
     names = list(dict.fromkeys([*columns.needed, *columns.x]))
-    beyond = _reach(group.test, train, columns)
     shared = {"quantity": columns.y, "metric": columns.y, "weights": forecast.weights}
     shared |= {"sizes_fitted": int(group.train[columns.needed[0]].nunique())}
     rows = []

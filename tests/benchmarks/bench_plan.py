@@ -17,7 +17,7 @@ import pytest
 
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.tables.plan import COST_POWER, choose_batch, expect_pool, read_pool
-from astraios_analysis.tables.rows import Columns, forecast_rows
+from astraios_analysis.tables.rows import Columns, fit_table, forecast_rows
 
 # Up to ten minutes of processor time a task.
 pytestmark = [pytest.mark.reference, pytest.mark.timeout(3600)]
@@ -100,7 +100,8 @@ def d_optimal(expected, candidates, cost, left):
 
 def r_squared(table, target, columns, rows):
     try:
-        found = forecast_rows(table.iloc[sorted(rows)], target, columns)
+        train = table.iloc[sorted(rows)]
+        found = forecast_rows(train, target, columns, fit_table(train, columns))
     except Refusal:
         return -1.0
     predicted = pd.concat([pd.Series(one.median, index=group.test.index) for group, one in found])

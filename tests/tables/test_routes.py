@@ -14,6 +14,7 @@ from simulated_grids import World, simulate
 import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 from astraios_analysis.curves.lines import fit_lines
+from astraios_analysis.records.refusal import Refusal
 
 SECURITY = "embedded_security"
 SIZES, RNG = np.geomspace(2e7, 6e9, 6), np.random.default_rng
@@ -178,3 +179,26 @@ def test_what_rises_along_a_power_law_is_predicted_to_rise_on(n, noise):
     table = pd.DataFrame({"params": x, "y": (x / 1e8) ** 0.1 * np.exp(noise * RNG(0).standard_normal(n))})
     for row in aa.predict(table, x="params", y="y", size=[3e10, 1e11]).rows:
         assert row["value"] == pytest.approx((row["at"]["params"] / 1e8) ** 0.1, rel=0.03)
+
+
+def test_a_curve_reaches_as_far_as_its_own_rows_allow():
+    """A short curve beside a long one was said to reach as far, and answered without a word far beyond its rows."""
+    x, rng = np.geomspace(10, 1000, 12), np.random.default_rng(0)
+    scatter = np.exp(0.005 * rng.standard_normal((2, 12)))
+    parts = [
+        pd.DataFrame({"x": x * k, "y": (1 + 3 * (x * k) ** -0.5) * e, "group": g})
+        for k, g, e in ((1, "short", scatter[0]), (100, "long", scatter[1]))
+    ]
+    roles = {"x": "x", "y": "y", "group": "group"}
+    table = pd.concat(parts, ignore_index=True)
+    found = aa.predict(table, size=[5e3, 2e5], **roles)
+    assert found.table.set_index(["method", "size"])["reach"].to_dict() == {
+        ("short", "5000"): 5.0,
+        ("long", "5000"): 1.0,
+        ("long", "200000"): 2.0,
+    }
+    assert found.refused["short"].startswith("200000 lies 200 times beyond its own rows; the limit is 10 times")
+    assert found.predict([5e3]).set_index("group")["reach"].to_dict() == {"short": 5.0, "long": 1.0}
+    with pytest.raises(Refusal, match="short: 200000 lies 200 times"):
+        aa.predict(table, size=2e5, method="short", **roles)
+    assert aa.predict(table, size=2e5, method="short", force=True, **roles).table["reach"][0] == 200

@@ -111,11 +111,11 @@ def test_refusals():
 
 def test_a_family_is_asked_for_by_the_name_that_it_is_printed_with():
     frame = world(np.random.default_rng(0), noise=0.01)
-    whole = aa.predict(frame, size=5e10, **FAMILIES).table
-    own = aa.predict(frame, size=5e10, method="t/b", **FAMILIES).table
+    whole = aa.predict(frame, size=2e10, **FAMILIES).table
+    own = aa.predict(frame, size=2e10, method="t/b", **FAMILIES).table
     pd.testing.assert_frame_equal(own, whole[whole["method"] == "t/b"].reset_index(drop=True))
     with pytest.raises(Refusal, match="unknown task/family 'b'; choose from t/a, t/b, t/c"):
-        aa.predict(frame, size=5e10, method="b", **FAMILIES)
+        aa.predict(frame, size=2e10, method="b", **FAMILIES)
 
 
 def test_a_family_whose_models_share_no_input_is_named_and_the_others_are_predicted():
