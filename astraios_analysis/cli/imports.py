@@ -197,23 +197,39 @@ options are those of all of them.
 """,
     "csv": """\
 Rows of one run are put together: scores in columns of their own (--score), or
-one row a score; a column step makes val_loss a curve. A column has its field's
-name unless --FIELD-column says otherwise.
+one row a score with the columns dataset, metric, setting, language, value; a
+column step makes val_loss a curve. A column has its field's name unless
+--FIELD-column says otherwise. Lines that begin with # are comments, and empty
+cells were not measured. Without a column run_id, runs are told apart by grid,
+size, method and seed. n_params is n_params_base + n_params_updated where it is
+not given (for fft, n_params_base). The output of `records show --format csv`
+can be read back.
 """,
     "trainer": """\
-trainer_state.json gives the validation curve, tokens, seconds and FLOP;
-adapter_config.json the method; the headers of safetensors files, or --counts,
-the parameters.
+trainer_state.json (of the folder, or of its last checkpoint) gives the
+validation curve, the final loss, tokens, seconds and FLOP; adapter_config.json
+the method; the headers of safetensors files the counts of parameters, exactly,
+without loading weights, or --counts FILE, which is made with torch:
+python -m training params --adapter DIR... --config BASE --json > counts.json
+The name of the run is that of its folder, and the size is labelled by its
+parameters (1.14b) unless --size says otherwise. The loss is taken to be what
+the Trainer logs for language models: nats per token.
 """,
     "peft": """\
-Each JSON is a run, with its counts of parameters, test accuracy and cost.
+Each JSON of PEFT's method_comparison is a run, with its counts of parameters,
+test accuracy and cost. The method is the experiment's name without that of the
+base model (lora-rank32) unless --method-name says which it is.
 """,
     "wandb": """\
-A run table or a chart, as exported as CSV. Columns are named as for csv.
+A run table (Name, State, ...) or a chart (Step, then a column a run) as its CSV
+export has it. Runs that crashed or still run are left out, and said to be. Which
+columns hold loss, method and counts is said as for csv; fields may also stand in
+the names of runs (--name-pattern) or in a mapping file, run by run.
 """,
     "mlflow": """\
-Runs as its interface or `mlflow experiments csv` writes them, the history of a
-metric, or one run as JSON. Columns are named as for csv.
+Runs as MLflow's interface or `mlflow experiments csv` writes them, the history
+of a metric, or one run as JSON. Runs that did not finish are left out, and said
+to be. Which columns hold loss, method and counts is said as for csv.
 """,
 }
 for _name in HARNESSES:
@@ -224,8 +240,16 @@ parameters are given as options.
 """
 _EXAMPLE_OPTIONS = {
     "auto": ("results.json runs.csv --grid mine --run-id r1",),
-    "csv": ("runs.csv --grid g --score fix humanevalfix_python --n-items 164",),
-    "trainer": ("out/lora --grid mine --base-config base", "out/*-s1 --grid mine --seed 1 --counts counts.json"),
+    "csv": (
+        "runs.csv --grid mine",
+        "runs.csv --grid mine --size-column model --params-unit M",
+        "runs.csv --score fix humanevalfix_python --n-items 164 --percent",
+    ),
+    "trainer": (
+        "out/lora --grid mine --base-config base",
+        "out/*-s1 --grid mine --seed 1 --counts counts.json",
+        "out/fft --grid mine --held-out 1.14b --json",
+    ),
     "peft": ("results/*.json --grid metamath --method-name lora-rank32 lora --skip-unknown",),
     "wandb": ("runs.csv --grid mine --val-loss-column eval/loss --map w.toml",),
     "mlflow": ("runs.csv --grid mine --val-loss-column metrics.eval_loss --method-column params.method",),

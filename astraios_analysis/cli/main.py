@@ -37,10 +37,22 @@ Where it holds several grids, rank and predict want to know which: --grid NAME.
 """
 
 EXAMPLES = """\
-  astraios figures
+  astraios figures                       render every notebook, figure and the report
+  astraios figures --only scale_transfer --jobs 1
+  astraios records check data            validate everything, exit 1 if anything is wrong
+  astraios records show --method lora --size 7b --dataset humanevalfix_python
+  astraios records show --format csv > scores.csv
   astraios rank --dataset humanevalsynthesize_java
+  astraios compare lora fft --size 7b
+  astraios transfer --dataset mean_generation
+  astraios regress --grid ladder --dataset embedded_fix
   astraios predict --method lora --size 34b --dataset recode_format
-  astraios predict --data runs.csv --x params --y loss --group method --size 7b
+  astraios predict --method all --size 34b --json
+  astraios claims
+  astraios plan --size 34b --dataset recode_format
+  astraios plan --data pool.csv --x N,D --y loss --cost "6*N*D" --target big.csv --budget 10%
+  astraios fit --law chinchilla --x N,D --y loss --huber 1e-3 --data runs.csv
+  astraios allocate --data runs.csv --x N,D --y loss --budget 1e22
   astraios import csv runs.csv --grid mine --out my_data
 
 results go to standard output, progress and notes to standard error.
