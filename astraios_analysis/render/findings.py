@@ -219,15 +219,18 @@ def _name(rows: pd.DataFrame) -> str:
 
 
 def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int | None) -> list[str]:
-    top, found = firsts.loc[firsts["p_best"].idxmax()], []
+    top, n_sets, found = firsts.loc[firsts["p_best"].idxmax()], count(len(firsts), "data set"), []
     if top["p_best"] < CLEAR:
-        n_sets, where = (
-            count(len(firsts), "data set"),
-            f"{name_method(top['method'])} on {name_dataset(top['dataset'])}",
-        )
+        where = f"{name_method(top['method'])} on {name_dataset(top['dataset'])}"
         found.append(
             f"Naming one best method: on none of {n_sets} does P(best) reach {CLEAR:g}; the highest is "
             f"{top['p_best']:.2f}, for {where}."
+        )
+    odds = int((firsts["p_best"] < LIKELY).sum())
+    if odds:
+        found.append(
+            f"Trusting the method named first: on {odds} of {n_sets} it is more probably not the best than the best "
+            f"(P(best) below {LIKELY:g})."
         )
     if firsts["method"].nunique() > 1:
         names = join(map(name_method, dict.fromkeys(firsts["method"])))

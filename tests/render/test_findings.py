@@ -51,6 +51,7 @@ def test_clear_choices_are_named_and_open_ones_are_not(write):
         "Do not choose by these records; if you must: LoRA (expected regret 1.6 points on average over 2 data sets)."
     )
     assert not any("Naming one best method" in sentence for sentence in choice.unsupported)
+    assert any("on 1 of 2 data sets it is more probably not the best" in sentence for sentence in choice.unsupported)
     assert [row["p_best"] for row in choice.rows] == [[0.03, 0.97, None], [0.45, 0.35, 0.2]]
     assert [row["best"] for row in choice.rows] == ["LoRA", "FFT"]
 
