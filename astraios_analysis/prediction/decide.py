@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -167,15 +168,15 @@ def joint_draws(fitted: Fitted, target: float, runs: Sequence[tuple[str, float]]
     Shapes (N_DRAWS, n_methods) and (N_DRAWS, n_runs). New runs of one size share its effect; a run that is asked for
     twice is two runs.
     """
-    outcome, sizes = fitted.outcome, list(dict.fromkeys(size for _, size in runs))
-    lines, seen, counts = fitted.draw(target)["mean"], [], Counter()
+    outcome, lines, seen, counts = fitted.outcome, fitted.draw(target)["mean"], [], Counter()
     drawn: dict[tuple[float, int], np.ndarray] = {}
     for run in runs:
         method, size = run
         counts[run] += 1
         key = size, counts[run]
         if key not in drawn:
-            fresh = 1 + sizes.index(size), 1 + sizes.index(size) + len(sizes) * counts[run]
+            # The size's own numbers, whichever other runs are asked for.
+            fresh = crc32(f"{size:.10g}".encode()), crc32(f"{size:.10g} {counts[run]}".encode())
             values = fitted.draw(size, fresh)["observation"]
             drawn[key] = to_link(values if outcome.link == "log" else outcome.share(values), outcome.link)
         seen.append(drawn[key][:, fitted.methods.index(method)])

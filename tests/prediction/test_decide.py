@@ -200,6 +200,8 @@ def test_joint_draws_are_those_of_the_prediction():
     # Runs of one size share its effect, of two sizes nothing but what the draw is of; twice a run is two runs.
     assert abs(scatter[0, 2]) < 0.1 and 0.2 < scatter[0, 1] < 0.6 and 0.2 < scatter[0, 3] < 0.6
     assert 0.3 < np.corrcoef(good[:, fitted.methods.index("lora")], seen[:, 0])[0, 1] < 0.99
+    # Whatever other runs are asked for, a run is the same one.
+    np.testing.assert_array_equal(joint_draws(fitted, 6e6, runs[2:3])[1][:, 0], seen[:, 2])
 
 
 def test_more_runs_give_up_less_and_a_budget_bounds_them(released_records):
