@@ -958,18 +958,26 @@ def compare(
     first = method_a or (REFERENCE if REFERENCE in methods else methods[0])
     others = _several(method_b) or [method for method in methods if method != first]
     require_known("tuning method", [first, *others], methods)
-    if against is None and (first in others or not others):
+    if not others:
+        raise Refusal(f"{first} is the only method here; a comparison needs two")
+    if against is None and first in others:
         raise Refusal(f"{first} is compared with itself; name two methods of {', '.join(methods)}")
     sizes = None if size is None else [_measured_size(one, known) for one in _several(size)]
     other = None if against is None else _measured_size(against, known)
-    rows, crossings, noise = [], [], []
+    rows, crossings, noise, reasons = [], [], [], []
     for measured in quantities:
-        for second in others:
-            rows += contrasts(measured, first, second, sizes, against=other, level=level)
-            # Whether a table's rates are errors or successes is not said.
-            unknown = given is not None and measured.higher_is_better
-            crossings += [] if other or unknown else [crossing(measured, first, second, level)]
-        noise += [] if (found := run_sd(runs, measured)) is None else [(measured.name, *found)]
+        found, refused = attempt(
+            others, lambda second, one=measured: contrasts(one, first, second, sizes, against=other, level=level)
+        )
+        reasons += refused.values()
+        rows += [row for own in found.values() for row in own]
+        # Whether a table's rates are errors or successes is not said.
+        unknown = given is not None and measured.higher_is_better
+        crossings += [] if other or unknown else [crossing(measured, first, second, level) for second in found]
+        noise += [] if (known_sd := run_sd(runs, measured)) is None else [(measured.name, *known_sd)]
+    # Of methods that nobody named, those that a data set lacks are left out of it.
+    if reasons and (method_b is not None or not rows):
+        raise Refusal("\n".join(dict.fromkeys(reasons)))
     crossings = pd.DataFrame([row for row in crossings if row is not None])
     rows.sort(key=lambda row: row["scope"] == OTHER)
     return Comparison(rows, crossings, pd.DataFrame(noise, columns=["dataset", "run_sd", "source"]), notes)

@@ -127,6 +127,17 @@ def test_the_same_whatever_else_is_asked(released_runs):
     assert alone == next(r for r in among if (r["dataset"], r["size"]) == ("mean_generation", "7b"))
 
 
+def test_a_data_set_that_a_method_lacks_is_no_reason_to_refuse_what_nobody_named(trained):
+    runs = [run.model_copy(update={"scores": ()}) if run.method == "lora" else run for run in trained]
+    found = aa.compare(runs).table
+    assert set(found[found["method_b"] == "lora"]["dataset"]) == {"val_loss"}
+    assert {"val_loss", "embedded_fix"} <= set(found[found["method_b"] == "ia3"]["dataset"])
+    with pytest.raises(aa.Refusal, match="lora has no embedded_synthesis; choose from fft, ia3"):
+        aa.compare(runs, "fft", "lora")
+    with pytest.raises(aa.Refusal, match="lora is the only method here; a comparison needs two"):
+        aa.compare([run for run in runs if run.method == "lora"])
+
+
 def test_everything_against_full_fine_tuning(released_runs):
     table = contrast_all(released_runs, bootstrap=ProblemBootstrap(n_draws=100))
     assert set(table["method_a"]) == {"fft"} and len(set(table["method_b"])) == 6
