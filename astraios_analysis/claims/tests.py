@@ -349,11 +349,13 @@ def _chi_square(family: Family, run_sd: float = 0.0) -> tuple[float, int]:
     slopes = np.stack([contrast for name, contrast in family.items() if name != "_run"])
     centre = np.eye(len(slopes)) - 1 / len(slopes)
     known = slopes[:, 1:][:, ~np.isnan(slopes[:, 1:]).any(axis=0)]
+    if known.shape[1] < len(slopes):
+        raise NotTestable("scores have neither counts nor errors, which would tell the methods' slopes apart")
     covariance = np.cov(known) + run_sd**2 * family["_run"][0] * np.eye(len(slopes))
     # Methods that solve nothing at any size do not differ: they take their degrees of freedom with them.
     values, vectors = np.linalg.eigh(centre @ covariance @ centre)
     kept = values > 1e-9 * values.max()
-    if known.shape[1] < len(slopes) or not values.max() > 0:
+    if not values.max() > 0:
         raise NotTestable("no problem tells the methods' slopes apart")
     return float(np.sum((vectors[:, kept].T @ slopes[:, 0]) ** 2 / values[kept])), int(kept.sum())
 

@@ -45,6 +45,11 @@ def with_drops(records, slope, stderr=0.01):
     return [record.model_copy(update={"scores": record.scores + drops(record)}) for record in records]
 
 
+def without_counts(records):
+    bare = {"problems": None, "n_items": None}
+    return [r.model_copy(update={"scores": tuple(s.model_copy(update=bare) for s in r.scores)}) for r in records]
+
+
 def amplitudes(**changes):
     return World(amplitude=SAME | changes)
 
@@ -143,6 +148,7 @@ class TestNotTestable:
             ("fft_best", lambda: simulate(methods=METHODS[:2]), "fft is measured beside 1 other methods; 3 are needed"),
             ("lora_tradeoff", lambda: simulate(methods=METHODS[2:]), "lora has no score at a size with another"),
             ("methods_differ_by_scale", lambda: simulate(sizes=SIZES[:2]), "2 sizes with 7 methods at all of them; 3"),
+            ("methods_differ_by_scale", lambda: without_counts(simulate()), "scores have neither counts nor errors"),
             ("larger_less_robust", simulate, "nothing of the kind was measured"),
             ("larger_less_robust", lambda: with_drops(simulate(sizes=SIZES[:3]), 0.1), "3 sizes share a method; a tr"),
             ("larger_less_robust", lambda: with_drops(simulate(), 0.1, stderr=5.0), "leaves the range of a share"),
