@@ -18,11 +18,15 @@ from training.spec.run import Tuning
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "fft"])
 def test_every_architecture_takes_every_method(base_of, architecture, method, tokens, train):
-    base = base_of(architecture)
-    model = apply_tuning(base, Tuning.for_width(method, 32), seed=3)
+    base, tuning = base_of(architecture), Tuning.for_width(method, 32)
+    counts, n_params_base = count_parameters(base.config, tuning), base.num_parameters()
+    model = apply_tuning(base, tuning, seed=3)
     model(input_ids=tokens, labels=tokens).loss.backward()
     updated = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     assert all(weight.grad is not None for weight in updated.values())
+    n_params = sum(weight.numel() for weight in model.parameters())
+    assert (counts.n_params_base, counts.n_params) == (n_params_base, n_params)
+    assert counts.n_params_updated == sum(weight.numel() for weight in updated.values())
     if method != "ptuning":
         # Names read ...h.<block>... or ...layers.<block>...: every block is adapted.
         blocks = {part for name in updated for part in name.split(".") if part.isdigit()}
