@@ -61,13 +61,14 @@ class Versions:
 
     @cached_property
     def _lines(self) -> tuple[np.ndarray, ...]:
-        """Means (h, m) of levels and slopes, covariances (h, m, m) of levels, of levels with slopes, of slopes."""
+        """Means (h, m) of levels and slopes; covariances (h, m, m) of levels, twice with slopes, and of slopes."""
         mean, covariance, of_slopes = self.coefficients
         m, with_slopes = len(self.methods), covariance @ of_slopes.T
-        return mean[:, :m], mean @ of_slopes.T, covariance[:, :m, :m], with_slopes[:, :m], of_slopes @ with_slopes
+        crossed = with_slopes[:, :m] + np.swapaxes(with_slopes[:, :m], 1, 2)
+        return mean[:, :m], mean @ of_slopes.T, covariance[:, :m, :m], crossed, of_slopes @ with_slopes
 
-    def posterior(self, methods: Sequence[str], n_params: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean (h, t) and covariance (h, t, t) of the lines (without ``u_s`` and ``e_ms``) at t targets."""
+    def posterior(self, methods: Sequence[str], n_params: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean (h, t) and covariance (h, t, t) of lines at one size, without ``u_s`` and ``e_ms``."""
         unknown = [name for name in methods if name not in self.methods]
         if unknown:
             raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
@@ -76,10 +77,8 @@ class Versions:
             place = np.array([self.methods.index(name) for name in methods], dtype=int)
             level, slope = level[:, place], slope[:, place]
             levels, crossed, slopes = (one[:, place[:, None], place] for one in (levels, crossed, slopes))
-        x = self.at(np.asarray(n_params, dtype=float))
-        row, column = x[:, :, None], x[:, None, :]
-        covariance = levels + column * (crossed + row * slopes) + row * np.swapaxes(crossed, 1, 2)
-        return level + x * slope, covariance
+        x = self.at(np.array([n_params], dtype=float))
+        return level + x * slope, levels + x[:, :, None] * (crossed + x[:, :, None] * slopes)
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
         """Return the floor of each version for methods of targets, shape (h, t): none."""
@@ -148,29 +147,24 @@ def share_of(z: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-z))
 
 
-def draw_runs(
-    pool: Versions, methods: Sequence[str], n_params: np.ndarray, normals: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw lines of methods at sizes together, and the outcome of one new run of each on the scale of logs or logits.
+def draw_runs(pool: Versions, n_params: float, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the lines of all m methods at one size, and logs or logits of the outcome of one new run of each.
 
-    ``normals`` has shape (h, i, 2 t + k) for i draws of each version, t targets and k different sizes: the lines'
-    standard normal numbers, the size effects', the runs'. They are the caller's, so that draws at different sizes, of
-    different kinds and in different calls are the same draws. Each result has shape (h i, t).
+    ``normals`` has shape (h, i, 2 m + 1) for i draws of each version: the lines' standard normal numbers, the size
+    effect's, the runs'. They are the caller's, so that draws at different sizes, of different kinds and in different
+    calls are the same draws. Each result has shape (h i, m).
     """
-    n, at_size = len(methods), np.unique(n_params, return_inverse=True)[1]
-    mean, covariance = pool.posterior(methods, n_params)
-    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(n))
-    z = mean[:, None, :] + normals[..., :n] @ np.swapaxes(root, 1, 2)
-    line = pool.unlink(z, pool.floors(methods)[:, None, :])
-    own = (pool.sigma_run**2 + pool.points.one_run_variance)[:, None, None]
-    own = own + pool.noise_factor[:, None, None] * pool.noise_at(line)
-    k = normals.shape[-1] - 2 * n
-    at_once = normals[..., n : n + k]
-    # Methods of one size share its number as it stands, without a copy for each.
-    scatter = pool.sigma_size[:, None, None] * (at_once if k == 1 else at_once[..., at_size])
-    scatter = scatter + np.sqrt(own) * normals[..., n + k :]
-    run = (np.log(line) if pool.link == "log" else z) + scatter
-    return line.reshape(-1, n), run.reshape(-1, n)
+    m = len(pool.methods)
+    mean, covariance = pool.posterior(pool.methods, n_params)
+    z = normals[..., :m] @ np.swapaxes(np.linalg.cholesky(covariance + 1e-12 * np.eye(m)), 1, 2)
+    z += mean[:, None, :]
+    line = pool.unlink(z, pool.floors(pool.methods)[:, None, :])
+    own = pool.noise_factor[:, None, None] * pool.noise_at(line)
+    own = own + (pool.sigma_run**2 + pool.points.one_run_variance)[:, None, None]
+    run = np.sqrt(own) * normals[..., m + 1 :]
+    run += pool.sigma_size[:, None, None] * normals[..., m : m + 1]
+    run += np.log(line) if pool.link == "log" else z
+    return line.reshape(-1, m), run.reshape(-1, m)
 
 
 def design_of(

@@ -120,7 +120,7 @@ def draw_pools(pools: Sequence[Versions], n_params: float, fresh: Fresh = SAME) 
     numbers, start, drawn = normals(len(methods), fresh), 0, []
     for pool in pools:
         stop = start + len(pool.sigma_size)
-        drawn.append(draw_runs(pool, methods, np.full(len(methods), float(n_params)), numbers[start:stop]))
+        drawn.append(draw_runs(pool, n_params, numbers[start:stop]))
         start = stop
     lines, runs = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     return {"observation": np.exp(runs) if pools[0].link == "log" else share_of(runs), "mean": lines}
@@ -346,7 +346,7 @@ def log_density(pool: Pool, test: PooledPoints) -> np.ndarray:
 
     Exact but for a loss's line, which is taken as normal in its logarithm.
     """
-    mean, covariance = pool.posterior(test.method.tolist(), test.n_params)
+    mean, covariance = pool.posterior(test.method.tolist(), test.n_params[0])
     variance = np.einsum("hii->hi", covariance)
     more = pool.points.seed_variance * max(0.0, 1 / test.n_seeds - 1 / pool.points.n_seeds)
     line = pool.unlink(mean, pool.floors(test.method.tolist()))

@@ -43,7 +43,7 @@ def fitted(points):
 
 
 def test_posterior_is_that_of_one_gaussian(points, fitted):
-    mean, covariance = fitted.posterior(["a", "c"], np.full(2, NEXT))
+    mean, covariance = fitted.posterior(["a", "c"], NEXT)
     expected, line, seen = dense(points, [NEXT, NEXT], ["a", "c"])
     gain = line[28:, :28] @ np.linalg.inv(seen)
     np.testing.assert_allclose(mean[0], expected[28:] + gain @ (logit(points.y) - expected[:28]), atol=1e-3)
