@@ -52,16 +52,17 @@ class LossScoreFit:
     n_items: float
     seed_dispersion: float
 
-    def design(self, loss: np.ndarray, method: str) -> np.ndarray:
-        """Return regressors at losses (nats per token), shape (n, k)."""
-        x = (self.loss_centre - np.atleast_1d(np.asarray(loss, dtype=float))) / self.loss_scale
+    def _link(self, loss: np.ndarray, method: str, theta: np.ndarray) -> np.ndarray:
+        """Return link values at losses (n,) by parameters (k,), or by those of each (n, k)."""
+        x = (self.loss_centre - np.asarray(loss, dtype=float)) / self.loss_scale
         if self.pooling != "pooled" and method not in self.methods:
             raise Refusal(f"{method} was not fitted on {self.dataset}; choose from {', '.join(self.methods)}")
-        return _design(x, np.array([method]), self.methods, self.pooling)
+        place = self.methods.index(method) if self.pooling == "shared_slope" else 0
+        return theta[..., place] + theta[..., -1] * x
 
     def curve(self, loss: np.ndarray, method: str) -> np.ndarray:
         """Return the expected share at losses, shape (n,)."""
-        return mean_rate(self.design(loss, method) @ self.binomial.theta, self.binomial.chance)
+        return mean_rate(self._link(loss, method, self.binomial.theta), self.binomial.chance)
 
     @cached_property
     def _drawn(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,7 +79,7 @@ class LossScoreFit:
         on top.
         """
         theta, dispersion, size_effect = self._drawn
-        eta = np.einsum("nk,nk->n", self.design(loss, method), theta)
+        eta = self._link(loss, method, theta)
         p = mean_rate(eta + size_effect[shuffled(fresh[0])] * observation, self.binomial.chance)
         if not observation:
             return p
