@@ -538,9 +538,9 @@ def _carry_over(bench: Bench, name: str, present: list[str], orders: np.ndarray)
             continue
         inner = _among(orders, present, shared)
         nulls.append(over_orders(scores.good[small], scores.good[large], inner))
-        both, sides = [*small, *large], np.split(np.arange(2 * len(small)), 2)
-        true = noise_free(scores.good[both], drawn[:, both], sides, crc32(f"{name} {stream}".encode()))
-        draws.append(spearman(*(true[:, side] for side in sides)))
+        both = [*small, *large]
+        true = noise_free(scores.good[both], drawn[:, both], crc32(f"{name} {stream}".encode()))
+        draws.append(spearman(*np.split(true, 2, axis=1)))
     if not nulls:
         raise NotTestable(f"{name}: no smaller size shares {MIN_METHODS} methods with the largest that differ in score")
     return {"null": np.mean(nulls, axis=0), "draws": np.mean(draws, axis=0)}
@@ -583,10 +583,10 @@ def loss_indicates(bench: Bench) -> Found:
                 continue
             inner = _among(orders[n], known, at)
             null = -over_orders(loss[place], scores.good[place], inner)
-            true = noise_free(
-                scores.good[place], drawn[:, place], [np.arange(len(place))], crc32(f"{name} {stream}".encode())
-            )
-            found[n] = {"null": null, "draws": -spearman(loss[place], true)}
+            losses = np.broadcast_to(-loss[place], (len(drawn), len(place)))
+            both, seen = np.concatenate([losses[0], scores.good[place]]), np.hstack([losses, drawn[:, place]])
+            true = noise_free(both, seen, crc32(f"{name} {stream}".encode()))
+            found[n] = {"null": null, "draws": spearman(*np.split(true, 2, axis=1))}
         if not found:
             raise NotTestable(f"{name}: no size has {MIN_METHODS} methods that differ in loss and in score")
         return found

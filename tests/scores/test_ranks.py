@@ -188,27 +188,18 @@ class TestRankTransfer:
         rows = table[table["statistic"] == "spearman"]
         np.testing.assert_allclose(rows["p_holm"], multipletests(rows["p_value"], method="holm")[1])
 
-    def test_intervals_are_those_of_another_program(self, released_records):
-        rows = rank_transfer(released_records, "humanevalsynthesize_java").query("statistic == 'spearman'")
-        found = rows.set_index("size_small")[["estimate", "lower", "upper"]]
-        # A referee's posterior of the scores, shrunk and then ranked.
-        np.testing.assert_allclose(found.loc["3b"], [0.71, 0.14, 0.96], atol=0.08)
-        np.testing.assert_allclose(found.loc["1b"], [0.21, -0.64, 0.86], atol=0.08)
-
-    def test_noise_free_scores_cover_the_true_correlation(self):
+    @pytest.mark.parametrize(("rho", "noise", "most"), [(0.0, 0.3, 0.98), (0.95, 0.3, 0.995), (0.95, 0.7, 1.0)])
+    def test_noise_free_scores_cover_the_true_correlation(self, rho, noise, most):
         rng, covered, widths = np.random.default_rng(3), [], []
-        sides = np.split(np.arange(14), 2)
-        for _ in range(300):
-            true = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], size=7).T.ravel()
-            noise = np.exp(rng.normal(-0.5, 0.3)) * np.eye(14)
-            good = true + rng.multivariate_normal(np.zeros(14), noise**2)
-            drawn = good + rng.multivariate_normal(np.zeros(14), noise**2, size=400)
-            draws = noise_free(good, drawn, sides, seed=1)
-            lower, upper = np.quantile(spearman(*(draws[:, side] for side in sides)), [0.025, 0.975])
-            covered.append(lower <= spearman(*(true[side] for side in sides)) <= upper)
+        for _ in range(120):
+            true = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], size=7).T.ravel()
+            good = true + noise * rng.standard_normal(14)
+            draws = noise_free(good, good + noise * rng.standard_normal((300, 14)), seed=1)
+            lower, upper = np.quantile(spearman(draws[:, :7], draws[:, 7:]), [0.025, 0.975])
+            covered.append(lower <= spearman(true[:7], true[7:]) <= upper)
             widths.append(upper - lower)
-        # Where noise is two thirds of the spread; with a third of it 0.93. The prior's width is taken as known.
-        assert 0.85 <= np.mean(covered) <= 0.97 and np.mean(widths) < 1.3
+        # Where noise is two thirds of the spread, seven methods say little, and the interval says so.
+        assert 0.9 <= np.mean(covered) <= most and np.mean(widths) < (1.0 if noise < 0.5 else 1.6)
 
     @pytest.mark.parametrize("n_passed", [(0, 0, 3, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 0), (9, 0, 8, 9, 9, 8, 9)])
     def test_orders_of_noise_free_scores_do_not_hang_on_how_a_machine_rounds(self, n_passed):
@@ -218,8 +209,8 @@ class TestRankTransfer:
         orders = []
         for off in (0, 1e-15):
             changed = drawn * (1 + off * rng.standard_normal(drawn.shape))
-            draws = noise_free(changed.mean(axis=0), changed, [np.arange(7)])
-            orders.append(np.argsort(draws, axis=1))
+            twice = np.hstack([changed, changed[:, ::-1]])
+            orders.append(np.argsort(noise_free(twice.mean(axis=0), twice)[:, :7], axis=1))
         np.testing.assert_array_equal(*orders)
         # Where nothing is known, every method is as often the first as any other.
         tied = [i for i, count in enumerate(n_passed) if count == 0]
