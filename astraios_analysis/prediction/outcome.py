@@ -190,13 +190,18 @@ def require_usable(points: PooledPoints, link: Link) -> None:
         )
     if np.any(points.n_params <= 0):
         raise Refusal(f"sizes must be positive; the smallest is {points.n_params.min():g}: correct it")
-    upper = 1.0 if link == "logit" else np.inf
-    wrong = (points.y <= 0) | (points.y >= upper)
-    if np.any(wrong):
-        raise Refusal(f"value {points.y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
+    require_linked(points.y, link)
     n_sizes = len(points.sizes)
     if n_sizes < MIN_SIZES:
         raise Refusal(f"{count(n_sizes, 'size')}; a law and its error need {MIN_SIZES}: measure more")
+
+
+def require_linked(y: np.ndarray, link: Link) -> None:
+    """Refuse outcomes that have no value on their link scale."""
+    upper = 1.0 if link == "logit" else np.inf
+    wrong = (y <= 0) | (y >= upper)
+    if np.any(wrong):
+        raise Refusal(f"value {y[wrong][0]:g} is outside (0, {upper:g}); it has no {link}")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from astraios_analysis.prediction.direct import (
 )
 from astraios_analysis.prediction.forecast import Answers, Fitted, Intervals, fit_supported
 from astraios_analysis.prediction.limits import LEVELS, MIN_SIZES_TO_PREDICT
-from astraios_analysis.prediction.outcome import Outcome
+from astraios_analysis.prediction.outcome import Outcome, require_linked
 from astraios_analysis.prediction.stack import fit_stack
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, require_known
@@ -104,6 +104,7 @@ class TableFit(Answers):
 def fit_routes(outcome: Outcome, only: str | None = None, progress: Progress = lambda items: items) -> TableFit:
     """Fit the first route that an outcome of a table allows (or the one named), and lines for groups that it lacks."""
     require_known("route", [only] if only else [], ROUTES)
+    require_linked(outcome.points.y, outcome.link)
     routes: dict[str, Direct | OwnCurves | MethodLines] = {}
     reasons: dict[str, str] = {}
     for name in ROUTES if only is None else (only,):

@@ -202,3 +202,9 @@ def test_a_curve_reaches_as_far_as_its_own_rows_allow():
     with pytest.raises(Refusal, match="short: 200000 lies 200 times"):
         aa.predict(table, size=2e5, method="short", **roles)
     assert aa.predict(table, size=2e5, method="short", force=True, **roles).table["reach"][0] == 200
+
+
+def test_losses_of_0_are_refused_and_no_line_goes_through_them():
+    runs = [run.model_copy(update={"val_loss": 0.0}) for run in simulate(World())]
+    with pytest.raises(aa.Refusal, match=r"val_loss: value 0 is outside \(0, inf\); it has no log"):
+        aa.predict(runs, size=2 * GRID_SIZES[-1], dataset="val_loss")
