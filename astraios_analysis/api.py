@@ -1228,8 +1228,8 @@ class Completion(Result):
 def complete(runs: Runs, *, level: float = 0.95) -> Completion:
     """Fill in the scores that models of a grid lack from those that they have.
 
-    The logit of a score is additive in data set and model, with a slope in the log of the size that is the data set's
-    own; the interval has the error of the sum, what it leaves over, and the binomial noise of the problems.
+    The logit of a score, above chance, is additive in data set and model, with a slope in the log of the size that is
+    the data set's own; the interval has the error of the sum, what it leaves over, and the problems' binomial noise.
 
     Parameters
     ----------

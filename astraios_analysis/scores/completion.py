@@ -1,10 +1,10 @@
 """Models that a data set lacks, filled in from the data sets that they have: all on one scale.
 
-On the logit scale the score of model i on data set d is additive, with a slope in the log of the size that is the data
-set's own: z_di = a_d + b_d x_i + t_i + e_di. The ability t_i is what a model's other scores say of it; e_di has the
-binomial variance of the problems and what the sum leaves over, by the method of Paule and Mandel (1982); where cells
-that are left out are missed by more than that, intervals are as wide as these errors ask for. What is filled
-in is an estimate and is called so; it enters no fit, mean or rank.
+On the logit scale what the score of model i on data set d lies above chance is additive, with a slope in the log of the
+size that is the data set's own: z_di = a_d + b_d x_i + t_i + e_di. The ability t_i is what a model's other scores say
+of it; e_di has the binomial variance of the problems and what the sum leaves over, by the method of Paule and Mandel
+(1982); where cells that are left out are missed by more than that, intervals are as wide as these errors ask for. What
+is filled in is an estimate and is called so; it enters no fit, mean or rank.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from scipy.stats import t as student
 from astraios_analysis.records.counts import inside_unit_interval, open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS
+from astraios_analysis.records.registry import DATASETS, chance_level
 from astraios_analysis.scores.bootstrap import NO_RESAMPLES
 from astraios_analysis.scores.models import model_scores, require_one_grid
 
@@ -56,15 +56,19 @@ def complete(cells: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     all_cells = cells[["dataset", "metric", "higher_is_better"]].drop_duplicates().merge(models, how="cross")
     whole = all_cells.merge(cells, how="left")
     known = whole["value"].notna().to_numpy()
-    share = np.where(whole["higher_is_better"], whole["value"], 1 - whole["value"])
+    turned = whole["higher_is_better"].to_numpy(dtype=bool)
+    share = np.where(turned, whole["value"], 1 - whole["value"]).astype(float)
     items = whole.groupby("dataset")["n_items"].transform("mean").to_numpy(dtype=float)
-    z = logit(inside_unit_interval(share[known].astype(float), items[known]))
-    found = _Sum.of(_design(whole), known, z, items)
+    chance = np.array([chance_level(*cell) or 0.0 for cell in zip(whole["dataset"], whole["metric"], strict=True)])
+    chance = np.where(turned, chance, 0.0)
+    above = np.clip((share - chance) / (1 - chance), 0, 1)
+    z = logit(inside_unit_interval(above[known], items[known]))
+    found = _Sum.of(_design(whole), known, z, items, chance)
+    turned, items, chance = (one[~known] for one in (turned, items, chance))
     mean, spread = found.predict(~known)
-    at = expit(mean)
-    half = found.quantile(level) * np.sqrt(found.scale * (spread + found.between + _noise(mean, items[~known])))
-    turned = whole["higher_is_better"].to_numpy(dtype=bool)[~known]
-    ends = open_ends(expit(np.array([mean - half, mean + half])), items[~known])
+    at = chance + (1 - chance) * expit(mean)
+    half = found.quantile(level) * np.sqrt(found.scale * (spread + found.between + _noise(mean, items, chance)))
+    ends = open_ends(chance + (1 - chance) * expit(np.array([mean - half, mean + half])), items)
     whole.loc[~known, "value"] = np.where(turned, at, 1 - at)
     whole.loc[~known, "lower"] = np.where(turned, ends[0], 1 - ends[1])
     whole.loc[~known, "upper"] = np.where(turned, ends[1], 1 - ends[0])
@@ -72,9 +76,11 @@ def complete(cells: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     return whole.drop(columns="higher_is_better").assign(level=level, kind=kind)
 
 
-def _noise(z: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return the binomial variance of a logit, as if no share were closer than a thousandth to 0 or 1."""
-    return 1 / (items * np.clip(expit(z) * expit(-z), 1e-3, None))
+def _noise(z: np.ndarray, items: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Return the binomial variance of the logit of what lies above chance, no closer to its ends than a thousandth."""
+    above = np.clip(expit(z), 1e-3, 1 - 1e-3)
+    share = chance + (1 - chance) * above
+    return share * (1 - share) / (items * ((1 - chance) * above * (1 - above)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,12 @@ class _Sum:
     left_out: np.ndarray
 
     @classmethod
-    def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, items: np.ndarray) -> "_Sum":
+    def of(cls, design: np.ndarray, known: np.ndarray, z: np.ndarray, items: np.ndarray, chance: np.ndarray) -> "_Sum":
         """Fit by weighted least squares; leaving a cell out is exact by its leverage."""
         from statsmodels.regression.linear_model import WLS  # Loads slowly.
 
-        noise = 1 / (items[known] * expit(z) * expit(-z))
+        items, chance = items[known], chance[known]
+        noise = _noise(z, items, chance)
         between = _between(design[known], z, noise)
         fitted = WLS(z, design[known], weights=1 / (between + noise)).fit()
         # Where models answer the same problems, fewer outcomes differ than problems alone would have it.
@@ -107,7 +114,7 @@ class _Sum:
         rest = 1 - spread / (between + noise)
         rest[rest <= 1e-6] = np.nan
         error = fitted.resid / rest
-        own = spread / rest + between + _noise(z - error, items[known])
+        own = spread / rest + between + _noise(z - error, items, chance)
         left_out = np.abs(error) / np.sqrt(scale * own)
         numbers = (fitted.params, fitted.normalized_cov_params, between, scale, float(fitted.df_resid))
         return cls(design, *numbers, left_out[np.isfinite(left_out)])

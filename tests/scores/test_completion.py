@@ -42,6 +42,18 @@ def test_what_is_additive_is_found_again():
     np.testing.assert_allclose(logit(found["value"]), logit(found["value_was"]), atol=1e-6)
 
 
+def test_choices_are_additive_above_chance():
+    """An answer that is chosen of four was estimated at 0.02, below any guess."""
+    cells = world(np.random.default_rng(0), extra=0.0, has_noise=False)
+    chosen = (cells["dataset"] == "z").to_numpy()
+    cells.loc[chosen, "value"] = 0.25 + 0.75 * cells.loc[chosen, "value"]
+    cells.loc[chosen, ["dataset", "metric"]] = "embedded_explain", "choice_accuracy"
+    found = hide(cells, np.random.default_rng(1))
+    np.testing.assert_allclose(found["value"], found["value_was"], rtol=1e-6)
+    chosen = found[found["dataset"] == "embedded_explain"]
+    assert len(chosen) == 2 and (chosen["lower"] > 0.25).all()
+
+
 def test_errors_turn_with_the_direction():
     cells = world(np.random.default_rng(2))
     turned = cells.assign(value=1 - cells["value"], higher_is_better=False)
@@ -73,7 +85,7 @@ def test_sizes_that_a_data_set_lacks_are_covered_where_it_has_a_slope_of_its_own
     assert len(hits) == 60 * 14 and 0.91 < np.mean(hits) < 0.98
 
 
-@pytest.mark.parametrize(("grid", "error"), [("released", 0.032), ("ladder", 0.08)])
+@pytest.mark.parametrize(("grid", "error"), [("released", 0.032), ("ladder", 0.055)])
 def test_hidden_cells_of_the_grids(grid, error):
     """Floors and ceilings, where many cells of the trained grid lie, are covered."""
     cells = score_cells(aa.load("data", grid=grid))
