@@ -9,9 +9,11 @@ import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 
 from astraios_analysis.records.frame import RunRecord, Score, to_frame
 from astraios_analysis.records.notation import count
@@ -31,6 +33,7 @@ from astraios_analysis.scores.bootstrap import (
 MODEL = ["grid", "size", "n_params_base", "method", "held_out"]
 # Fewer models than these say nothing about the relation of loss and score.
 MIN_MODELS = 4
+_PRIOR_DOF = 2.0
 SEED, MEAN = "seed", "mean"
 SEED_COLUMNS = ["kind", "seed", "n_seeds"]
 _KEYS = ["dataset", "language", "setting", "metric"]
@@ -148,8 +151,9 @@ class ModelScores:
 
     ``table`` has one row for each model, sizes increasing: `MODEL`, ``n_params_updated``, ``value`` (mean over seeds),
     ``n_items`` (problems; the mean where runs differ), ``n_seeds``, ``seed_variance`` (of one run's score; NaN with one
-    seed) and ``val_loss`` (mean over seeds, NaN where not measured). ``draws``, shape (n_draws,
-    n_models), are the means for resampled problems, one resample for all models, and ``kinds`` how they were made.
+    seed), ``sampling_variance`` (that part of it which the sampling of answers explains) and ``val_loss`` (mean over
+    seeds, NaN where not measured). ``draws``, shape (n_draws, n_models), are the means for resampled problems, one
+    resample for all models, and ``kinds`` how they were made; ``runs`` are the models' scores by seed.
     """
 
     dataset: str
@@ -157,6 +161,7 @@ class ModelScores:
     table: pd.DataFrame
     draws: np.ndarray
     kinds: tuple[str, ...]
+    runs: tuple[dict[int | None, float], ...]
 
     @property
     def higher_is_better(self) -> bool:
@@ -175,18 +180,13 @@ class ModelScores:
     def draws_of_runs(self, seed: int = 0) -> np.ndarray:
         """Return goodness for resampled problems and for other seeds, shape (n_draws, n_models).
 
-        The variance over seeds, pooled over models, enters by its share of the mean over a model's seeds; with one seed
-        a model it is not known and left out (`covers_seeds`).
+        Seeds enter by `run_noise`; with one seed a model nothing is known of them and they are left out
+        (`covers_seeds`). Where errors over problems are not known, those over seeds contain them.
         """
         drawn = self.goodness(self.draws)
         if not self.covers_seeds:
             return drawn
-        more = self.table["n_seeds"].to_numpy(dtype=float)
-        known = more > 1
-        variance = np.sum(((more - 1) * self.table["seed_variance"].fillna(0))[known]) / np.sum((more - 1)[known])
-        noise = np.random.default_rng([seed, zlib.crc32(self.dataset.encode())]).standard_normal(drawn.shape)
-        # Where errors over problems are not known, those over seeds contain them.
-        return np.where(np.isnan(drawn), self.good, drawn) + np.sqrt(variance / more) * noise
+        return np.where(np.isnan(drawn), self.good, drawn) + run_noise(self, seed)
 
     @cached_property
     def places(self) -> dict[int, dict[str, int]]:
@@ -236,7 +236,8 @@ class ModelScores:
         """Return the models that a boolean array keeps."""
         table = self.table[rows].reset_index(drop=True)
         kinds = tuple(kind for kind, kept in zip(self.kinds, rows, strict=True) if kept)
-        return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], kinds)
+        runs = tuple(own for own, kept in zip(self.runs, rows, strict=True) if kept)
+        return ModelScores(self.dataset, self.metric, table, self.draws[:, rows], kinds, runs)
 
     def interval_of(self, places: Sequence[int]) -> str:
         """Say how the draws of some models were made, by their places in the table."""
@@ -267,10 +268,84 @@ def model_scores(
             raise Refusal(f"{model['size']} {model['method']} has two runs of one seed on {dataset}; keep one of them")
         rows.append(dict(zip(MODEL, key, strict=True)) | _summarise(scored))
         measured.append(scored)
-    drawn = bootstrap.mean_draws(measured)
-    draws = np.stack([own for own, _ in drawn], axis=-1) if drawn else np.empty((bootstrap.n_draws, 0))
+    drawn, of_runs, kinds = iter(bootstrap.draws([pair for scored in measured for pair in scored])), [], []
+    for row, scored in zip(rows, measured, strict=True):
+        own, ways = zip(*islice(drawn, len(scored)), strict=True)
+        # How far runs move about their mean when problems are resampled is what their own answers contribute.
+        moved = np.var(own - np.mean(own, axis=0), axis=1) if len(own) > 1 and bootstrap.n_draws else np.zeros(2)
+        row["sampling_variance"] = float(np.nan_to_num(moved.sum() / (len(moved) - 1)))
+        of_runs.append(np.mean(own, axis=0))
+        kinds.append("; ".join(dict.fromkeys(ways)))
+    draws = np.stack(of_runs, axis=-1) if of_runs else np.empty((bootstrap.n_draws, 0))
+    by_seed = tuple({record.seed: score.value for record, score in scored} for scored in measured)
     # Sums in floating point must not decide which of two equal scores is larger.
-    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kind for _, kind in drawn))
+    return ModelScores(dataset, metric, pd.DataFrame(rows), np.round(draws, 9), tuple(kinds), by_seed)
+
+
+def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
+    """Draw how far means over seeds would be off in other training runs, shape of ``scores.draws``.
+
+    Runs of one seed at one size share the order of batches, and often a base model, so that their scores go up and down
+    together. Deviations of runs from their models' means are split, size by size, into what a seed shares and what is a
+    run's own (two-way layout; Searle, Casella & McCulloch 1992, chapter 4), of which sampling answers explains a part.
+    Not every method goes along alike: each model has an own variance. A run that is off is off on every data set, so
+    that data sets share their normal numbers.
+    """
+
+    def draw(*key: object) -> np.ndarray:
+        stream = [seed, scores.dataset == LOSS, *(zlib.crc32(repr(part).encode()) for part in key)]
+        return np.random.default_rng(stream).standard_normal(len(scores.draws))
+
+    places = scores.places
+    shared, own = zip(*(_mean_squares(scores, list(at.values())) for at in places.values()), strict=True)
+    of_seeds, (of_runs, widened) = _moderate(np.array(shared)), _moderate(np.concatenate(own))
+    noise, squares = np.empty(scores.draws.shape), iter(zip(of_runs, widened, strict=True))
+    for size, of_seed, factor in zip(places, *of_seeds, strict=True):
+        of_size = [next(squares) for _ in places[size]]
+        more = max(of_seed - np.mean([square for square, _ in of_size]), 0.0) / len(of_size)
+        for (method, place), (square, wider) in zip(places[size].items(), of_size, strict=True):
+            runs, sampled = scores.runs[place], scores.table["sampling_variance"].iloc[place]
+            together = np.mean([draw(size, run) for run in runs], axis=0)
+            alone = wider * np.sqrt(max(square - sampled, 0.0) / len(runs))
+            noise[:, place] = factor * np.sqrt(more) * together + alone * draw(size, method)
+    return noise
+
+
+def _mean_squares(scores: ModelScores, places: Sequence[int]) -> tuple[tuple[float, float], np.ndarray]:
+    """Return mean square and degrees of freedom of what seeds of a size share, and those of models' own, (n_models, 2).
+
+    What one method's runs scatter by is their own: nothing says what a seed would share with others.
+    """
+    runs = pd.DataFrame([scores.runs[place] for place in places]).to_numpy(dtype=float)
+    known = ~np.isnan(runs) & ((~np.isnan(runs)).sum(axis=1, keepdims=True) > 1)
+    off = np.where(known, runs - np.nanmean(runs, axis=1, keepdims=True), 0.0)
+    n_methods, dof, shared = known.sum(axis=0), np.maximum(known.sum(axis=1) - 1.0, 0.0), (0.0, 0.0)
+    seed_dof = np.count_nonzero(n_methods) - 1.0
+    if 0 < seed_dof < dof.sum():
+        of_seed = off.sum(axis=0) / np.maximum(n_methods, 1)
+        shared = float(n_methods @ of_seed**2 / seed_dof), seed_dof
+        off, dof = np.where(known, off - of_seed, 0.0), dof * (1 - seed_dof / dof.sum())
+    squares = np.divide((off**2).sum(axis=1), dof, out=np.zeros(len(dof)), where=dof > 0)
+    return shared, np.stack([squares, dof], axis=1)
+
+
+def _moderate(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink mean squares with their degrees of freedom, shape (n, 2), towards their geometric mean.
+
+    That has the weight of `_PRIOR_DOF`: few seeds say little of a variance (Smyth 2004, equation 3), and variances
+    differ. The second value is by how much draws are widened: from the normal 95 % interval to that of t.
+    """
+    squares, dof = known.T
+    positive = (dof > 0) & (squares > 0)
+    if not positive.any():
+        return np.zeros(len(squares)), np.ones(len(squares))
+    d = dof[positive]
+    centre = np.exp(np.mean(np.log(squares[positive]) - special.digamma(d / 2) + np.log(d / 2)))
+    # The logarithm of a square of one degree of freedom or less says little.
+    centre = min(centre, np.average(squares[positive], weights=d))
+    freedom = np.clip(_PRIOR_DOF + dof, 1.0, max(d.sum(), 1.0))
+    squares = (_PRIOR_DOF * centre + dof * squares) / (_PRIOR_DOF + dof)
+    return squares, stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
 
 
 def require_measure(records: Sequence[RunRecord], dataset: str) -> Measure:

@@ -1,6 +1,9 @@
 """Means over seeds, final losses, and what relates scores to losses: values and intervals where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from simulated_grids import World, simulate
@@ -10,10 +13,12 @@ from astraios_analysis.scores.bootstrap import ProblemBootstrap, percentile_inte
 from astraios_analysis.scores.losses import final_losses, loss_curves
 from astraios_analysis.scores.means import performance_panels
 from astraios_analysis.scores.models import (
+    ModelScores,
     intervals_over_seeds,
     keep_means,
     keep_seeds,
     model_scores,
+    run_noise,
     seed_words,
     usable_models,
 )
@@ -125,3 +130,58 @@ FIX = "embedded_fix"
 def test_what_says_nothing_about_loss(records, message):
     with pytest.raises(Refusal, match=message):
         usable_models(model_scores(records(), FIX, BOOTSTRAP))
+
+
+def layout(rng, *, own=0.02, shock=0.15, seeds=3, methods=7, sizes=4, n_draws=300, n_problems=200):
+    """Scores of models whose runs of one seed go up and down together, and what they would be on average."""
+    rows, draws, runs, truth = [], [], [], []
+    for size in range(sizes):
+        together = rng.normal(0, shock * (size + 0.1) / sizes, seeds)
+        for place in range(methods):
+            mean = 0.5 + rng.normal(0, 0.04)
+            by_seed = mean + together + rng.normal(0, own, seeds)
+            error = np.sqrt(0.25 / n_problems / seeds)
+            value = by_seed + rng.normal(0, error * np.sqrt(seeds), seeds)
+            draws.append(value.mean() + error * rng.standard_normal(n_draws))
+            runs.append(dict(enumerate(value)))
+            truth.append(mean)
+            row = {"n_params_base": 10**size, "method": str(place), "value": value.mean(), "n_seeds": seeds}
+            rows.append(row | {"sampling_variance": error**2 * seeds})
+    scores = ModelScores(SCORE, "pass@1", pd.DataFrame(rows), np.stack(draws, axis=1), ("",) * len(rows), tuple(runs))
+    return scores, np.array(truth)
+
+
+def test_what_the_runs_of_a_seed_share_moves_all_methods_and_cancels_between_them():
+    scores, _ = layout(np.random.default_rng(0), methods=3, sizes=1, n_draws=40_000)
+    together = np.array([-0.1, 0.02, 0.08])
+    same = replace(scores, runs=tuple(dict(enumerate(place + together)) for place in range(3)))
+    noise = run_noise(same)
+    np.testing.assert_allclose(noise[:, 1:], noise[:, :1].repeat(2, axis=1))
+    # The variance of a mean over three, and t of two degrees of freedom.
+    widened = stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
+    assert noise[:, 0].std() == pytest.approx(widened * together.std(ddof=1) / np.sqrt(3), rel=0.02)
+    # A run that is off is off on every data set.
+    np.testing.assert_array_equal(noise, run_noise(replace(same, dataset="embedded_fix")))
+    # Of seeds that only one method has, nothing says that they are shared.
+    apart = replace(
+        same, runs=tuple({f"{place}, {seed}": v for seed, v in own.items()} for place, own in enumerate(same.runs))
+    )
+    assert abs(np.corrcoef(run_noise(apart).T)[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize(("seeds", "methods"), [(3, 7), (2, 7), (2, 2)])
+def test_other_runs_are_covered_and_differences_are_as_sure_as_pairs_are(seeds, methods):
+    covered, of_pairs, widths = [], [], []
+    for number in range(60):
+        scores, truth = layout(np.random.default_rng(number), seeds=seeds, methods=methods)
+        draws = scores.draws_of_runs()
+        for values, true, hits in (
+            (draws, truth, covered),
+            (draws[:, ::methods] - draws[:, 1::methods], truth[::methods] - truth[1::methods], of_pairs),
+        ):
+            lower, upper = np.quantile(values, [0.025, 0.975], axis=0)
+            hits.append(np.mean((lower <= true) & (true <= upper)))
+        widths.append(np.mean(upper - lower))
+    assert 0.88 <= np.mean(covered) <= 0.985 and 0.92 <= np.mean(of_pairs) <= 0.98
+    # Were seeds of methods independent, they would be three times as wide.
+    assert np.mean(widths) < 1.4 * 3.92 * np.sqrt(2 * (0.02**2 + 0.25 / 200) / seeds)
