@@ -106,7 +106,8 @@ def _regress(scores: ModelScores, methods: list[str], small: list[int], large: l
     good = scores.good
     row |= (line := errors_in_both(good[small], good[large], x, y, level))
     if "slope" not in line:
-        said = f"methods may differ at {row['size_small']} by the choice of problems alone: reliability"
+        chosen = "problems and seeds" if scores.covers_seeds else "problems"
+        said = f"methods may differ at {row['size_small']} by the choice of {chosen} alone: reliability"
         return row | {"reason": f"{said} {row['reliability']:.2f}"}
     # In units of the score, at the methods' mean; there the slope's own error does not matter.
     at_centre = scores.goodness(y.mean(axis=1) - row["slope"] * (x.mean(axis=1) - good[small].mean()))
