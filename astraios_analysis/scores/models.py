@@ -8,7 +8,7 @@ so fits and ranks see their mean once (`ModelScores`), and how far seeds scatter
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import islice
 
 import numpy as np
@@ -291,11 +291,7 @@ def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
     Not every method goes along alike: each model has an own variance. A run that is off is off on every data set, so
     that data sets share their normal numbers.
     """
-
-    def draw(*key: object) -> np.ndarray:
-        stream = [seed, scores.dataset == LOSS, *(zlib.crc32(repr(part).encode()) for part in key)]
-        return np.random.default_rng(stream).standard_normal(len(scores.draws))
-
+    draw = partial(_normals, len(scores.draws), seed, scores.dataset == LOSS)
     places = scores.places
     shared, own = zip(*(_mean_squares(scores, list(at.values())) for at in places.values()), strict=True)
     of_seeds, (of_runs, widened) = _moderate(np.array(shared)), _moderate(np.concatenate(own))
@@ -305,10 +301,15 @@ def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
         more = max(of_seed - np.mean([square for square, _ in of_size]), 0.0) / len(of_size)
         for (method, place), (square, wider) in zip(places[size].items(), of_size, strict=True):
             runs, sampled = scores.runs[place], scores.table["sampling_variance"].iloc[place]
-            together = np.mean([draw(size, run) for run in runs], axis=0)
+            together = np.mean([draw(f"{size} seed {run}") for run in runs], axis=0)
             alone = wider * np.sqrt(max(square - sampled, 0.0) / len(runs))
-            noise[:, place] = factor * np.sqrt(more) * together + alone * draw(size, method)
+            noise[:, place] = factor * np.sqrt(more) * together + alone * draw(f"{size} {method}")
     return noise
+
+
+@lru_cache(maxsize=1024)
+def _normals(n: int, seed: int, is_loss: bool, name: str) -> np.ndarray:
+    return np.random.default_rng([seed, is_loss, zlib.crc32(name.encode())]).standard_normal(n)
 
 
 def _mean_squares(scores: ModelScores, places: Sequence[int]) -> tuple[tuple[float, float], np.ndarray]:
