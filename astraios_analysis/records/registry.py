@@ -125,6 +125,8 @@ METRICS |= {
         Metric(LOSS_METRIC, "validation loss", 0.0, inf, False, "validation cross-entropy, nats per token"),
     )
 }
+TEXT_LOSSES = ("perplexity", "bits_per_byte", "cross_entropy", LOSS_METRIC)
+"""Losses on a text: a harder one would move all models together."""
 
 
 @dataclass(frozen=True)

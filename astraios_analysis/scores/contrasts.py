@@ -22,7 +22,7 @@ from scipy import stats
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, SECOND_FILE
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, SECOND_FILE, TEXT_LOSSES
 from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
     RESAMPLES,
@@ -49,6 +49,7 @@ class Measured:
 
     ``value`` are means over seeds, ``draws`` (n_draws,) the same for resampled problems, ``runs`` the value of every
     seed and ``shares`` its score problem by problem, where it is their plain mean; ``kind`` says how draws were made.
+    What ``is_of_text`` has errors that models share and no record pairs: over seeds nothing is added for them.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Measured:
     shares: dict[Model, dict[int | None, np.ndarray]]
     kind: dict[Model, str]
     higher_is_better: bool = True
+    is_of_text: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -73,6 +75,7 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
     sizes = {r.n_params_base: r.size for r in sorted(kept, key=lambda r: r.n_params_base)}
     runs, shares, value, draws, kind = {}, {}, {}, {}, {}
     way = require_measure(records, name)
+    is_of_text = way[0] in TEXT_LOSSES
     scores = model_scores(kept, name, bootstrap, way)
     for own in group_models(kept).values():
         model = (own[0].n_params_base, own[0].method)
@@ -85,11 +88,11 @@ def measure(records: Sequence[RunRecord], name: str, bootstrap: ProblemBootstrap
         if all(one is not None and len(one) == 1 for one in known.values()):
             shares[model] = {seed: one[0] for seed, one in known.items()}
         place = scores.places[model[0]][model[1]]
-        draws[model], kind[model] = scores.draws[:, place], TOKENS if name == LOSS else scores.kinds[place]
+        draws[model], kind[model] = scores.draws[:, place], TOKENS if is_of_text else scores.kinds[place]
     if not value:
         raise Refusal(f"no run has {name}; choose another data set or add runs")
     better = METRICS[way[0]].higher_is_better is not False
-    return Measured(name, sizes, value, draws, runs, shares, kind, better)
+    return Measured(name, sizes, value, draws, runs, shares, kind, better, is_of_text)
 
 
 def measure_rows(frame: pd.DataFrame, name: str, *, is_rate: bool, bootstrap: ProblemBootstrap) -> Measured:
@@ -134,11 +137,11 @@ def contrast(measured: Measured, pair: Pair, level: float = 0.95) -> list[dict]:
         tipping = tipping_sd(difference, variance, sum(1 / len(measured.runs[model]) for model in pair), level)
         these |= {"stderr": variance**0.5, "lower": lower, "upper": upper, "tipping_sd": tipping}
     other |= {"tipping_sd": these["tipping_sd"], "interval": UNKNOWN}
-    if (total := _over_seeds(measured, pair, variance if measured.name != LOSS else 0.0)) is not None:
+    if (total := _over_seeds(measured, pair, 0.0 if measured.is_of_text else variance)) is not None:
         error, dof = total
         half = stats.t.ppf((1 + level) / 2, dof) * error
         other |= {"stderr": error, "lower": difference - half, "upper": difference + half}
-        other["interval"] = f"t({dof:.3g}), seeds" + ("" if measured.name == LOSS else " and problems")
+        other["interval"] = f"t({dof:.3g}), seeds" + ("" if measured.is_of_text else " and problems")
     return [these, other]
 
 

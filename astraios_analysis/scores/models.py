@@ -18,7 +18,7 @@ from scipy import special, stats
 from astraios_analysis.records.frame import RunRecord, Score, to_frame
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, find_dataset, order_datasets
+from astraios_analysis.records.registry import DATASETS, LOSS, METRICS, TEXT_LOSSES, find_dataset, order_datasets
 from astraios_analysis.scores.bootstrap import (
     NO_INTERVAL,
     RESAMPLES,
@@ -181,11 +181,14 @@ class ModelScores:
         """Return goodness for resampled problems and for other seeds, shape (n_draws, n_models).
 
         Seeds enter by `run_noise`; with one seed a model nothing is known of them and they are left out
-        (`covers_seeds`). Where errors over problems are not known, those over seeds contain them.
+        (`covers_seeds`). Where errors over problems are not known, those over seeds contain them. Another text would
+        move losses together: their differences are known as far as seeds tell, as `contrasts` and predictions have it.
         """
         drawn = self.goodness(self.draws)
         if not self.covers_seeds:
             return drawn
+        if self.metric in TEXT_LOSSES:
+            drawn = self.good + self.draws.std(axis=0) * _normals(len(drawn), seed, True, "text")[:, None]
         return np.where(np.isnan(drawn), self.good, drawn) + run_noise(self, seed)
 
     @cached_property

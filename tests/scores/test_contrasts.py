@@ -205,3 +205,13 @@ def test_every_pair_of_sizes(released_runs):
     alone = aa.transfer(released_runs, "1b", "7b", "mean_generation").table.iloc[0]
     among = table[(table["dataset"] == "mean_generation") & (table["size_large"] == "7b")].iloc[0]
     assert alone["slope"] == among["slope"]
+
+
+def test_losses_of_one_text_are_as_far_apart_by_rank_as_by_comparison():
+    runs = simulate(World(seed_sd=0.001), seeds=(0, 1, 2), methods=("fft", "lora", "ia3"), val_loss_se=0.05)
+    row = rows_of(aa.compare(runs, "fft", "lora", dataset="val_loss"), OTHER).iloc[-1]
+    ranked = aa.rank(runs, dataset="val_loss").table
+    first = ranked[ranked["size"] == row["size"]].iloc[0]
+    assert row["lower"] > 0 and (first["method"], first["p_best"] > 0.99) == ("fft", True)
+    # Another text would move them by their errors all the same.
+    assert first["upper"] - first["lower"] == pytest.approx(2 * 1.96 * 0.05, rel=0.1)
