@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import METHOD_STYLES, join, name_dataset, name_method, size_label
-from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS
+from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, METRICS, find_dataset
 
 _GAP = 0.09  # of the step between two sizes, between neighbouring methods
 
@@ -58,8 +58,8 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
     for panel, name in zip(axes, names, strict=True):
         rows = drawn[drawn["dataset"] == name]
         _draw_contrasts(panel, rows, methods)
-        metric = DATASETS[name].primary_metric if name in DATASETS else None
-        ylabel = f"{METRICS[metric].label if metric else name} minus {first}"
+        metric = find_dataset(name).primary_metric
+        ylabel = f"{METRICS[metric].label if metric else 'score'} minus {first}"
         style.label_panel(panel, name_dataset(name), _count_clear(rows), xlabel="base model parameters", ylabel=ylabel)
     looks = [METHOD_STYLES[method] for method in methods]
     handles = [style.handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in looks]

@@ -41,6 +41,8 @@ _MEASURED = "best at the smaller size"
 _SHADES = ("#9ecae1", "#4292c6", "#08306b")  # of smaller sizes, the nearest to the largest last
 # Panels of costs that each grid gets.
 _MOST_COSTS = 4
+# Methods whose probabilities have room for three digits.
+_MOST_NUMBERED = 8
 
 
 CLEAR = 0.95
@@ -98,7 +100,8 @@ def _best_rows(ranks: pd.DataFrame, best: pd.DataFrame) -> pd.DataFrame:
     title="Probability of being the best method",
     question="Which method is the best of those measured, and which will be at a size that nobody has trained?",
     caption="Left: share of 2,000 bootstrap resamples of problems in which a method has the highest primary score, at "
-    "the largest size at which most methods were measured; it covers the choice of problems, not other training runs. "
+    "the largest size at which most methods were measured; it covers the choice of problems and, of several seeds, "
+    "other training runs. "
     "Right: probability that one new run of a method is the best at a larger size ({target}, or the held-out size of a "
     "grid out of its reach): share of joint draws. Data sets without a vote are left out, and those that no back-test "
     "can check are not predicted; an empty cell is a method that was not measured.",
@@ -120,7 +123,11 @@ def best_method(table: pd.DataFrame) -> Figure:
         grid = rows.pivot(index=["grid", "dataset"], columns="method", values="p_best")
         grid = grid.reindex(index=pd.MultiIndex.from_tuples(keys), columns=methods)
         grid.index, grid.columns = _best_labels(drawn, keys), [name_method(method) for method in methods]
-        style.heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": "P(best)"}, **PROBABILITIES)
+        looks, label = PROBABILITIES, "P(best)"
+        if len(methods) > _MOST_NUMBERED:
+            looks |= {"annot": (100 * grid).map(lambda p: f"{p:.0f}" if p >= 0.5 else ""), "fmt": ""}
+            label = "P(best); numbers in %"
+        style.heat_map(panel, grid, cbar=kind == kinds[-1], cbar_kws={"label": label}, **looks)
         panel.tick_params(axis="x", rotation=60 if set(methods) <= set(METHODS) else 90)
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
         at = "; ".join(f"{name} at {size}" for name, size in sizes.items())
@@ -143,7 +150,8 @@ def _best_labels(drawn: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[s
     labels = []
     for grid, name in keys:
         where = f"{grid} " * (several and grid != RELEASED) + str(sizes.get((grid, name), ""))
-        labels.append(f"{name_dataset(name)}, {where}" if where else name_dataset(name))
+        label = style.shorten(name_dataset(name), 32)
+        labels.append(f"{label}, {where}" if where else label)
     return labels
 
 
@@ -227,7 +235,8 @@ def small_model_choices(table: pd.DataFrame) -> Figure:
         panel.axvline(0, color="0.3", linewidth=0.8)
         style.label_panel(panel, title, f"{span(rows['n_methods'])} methods", xlabel=label)
     several = table["grid"].nunique() > 1
-    labels = [name_dataset(name) + f", {grid}" * (several and grid != RELEASED) for grid, name in keys]
+    shown = [(grid, style.shorten(name_dataset(name), 32)) for grid, name in keys]
+    labels = [label + f", {grid}" * (several and grid != RELEASED) for grid, label in shown]
     axes[0].set_yticks(range(len(keys)), labels)
     axes[0].set_ylim(len(keys) - 0.4, -0.6)
     words = ("three or more sizes below the largest", "two sizes", "one size")
@@ -282,7 +291,9 @@ def cost_performance(table: pd.DataFrame) -> Figure:
         predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
         words = f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}"
         axes_labels = {"xlabel": _COST_LABELS[rows["cost"].iloc[0]], "ylabel": METRICS[rows["metric"].iloc[0]].label}
-        style.label_panel(panel, textwrap.fill(name_dataset(name), 20), words, reserve=2, **axes_labels)
+        style.label_panel(
+            panel, textwrap.fill(style.shorten(name_dataset(name), 32), 20), words, reserve=2, **axes_labels
+        )
     handles = [
         style.handle("measured", marker="o", linestyle=""),
         style.handle("predicted at the target", marker="o", markerfacecolor="white", linestyle=""),

@@ -81,10 +81,14 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
     for panel, method in zip(axes[1:], methods, strict=True):
         _one_method(panel, table[table["method"] == method])
     for position, panel in enumerate(axes):
-        style.size_axis(panel, points["n_params_base"], label=position + 4 >= len(axes))
+        is_lowest = position + 4 >= len(axes)
+        style.size_axis(panel, points["n_params_base"], label=is_lowest)
+        # Shared axes leave out the numbers above a place without a panel.
+        panel.tick_params(axis="x", labelbottom=is_lowest)
         style.plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % 4 == 0 else "")
-    handles = [style.handle("base model, untuned", linestyle=":"), *style.model_handles(losses)]
+    handles = [style.handle("base model, untuned", linestyle=":")] * bool(losses["base_val_loss"].notna().any())
+    handles += style.model_handles(losses)
     if len(lines):
         band = f"law and {100 * level:g} % confidence band"
         handles.append(style.handle(band, linewidth=1.1))

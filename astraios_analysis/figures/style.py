@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -48,7 +49,11 @@ class MethodStyle:
 # For methods that are not the study's, in their order: 56 pairs.
 _OTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
 _OTHER_MARKERS = "osD^vPX"
-_LONGEST_LABEL = 24  # letters; of a longer name beginning and end are shown where they are its own
+_LONGEST_LABEL = 24  # letters
+# For Chinese, Japanese and Korean, which matplotlib's own font lacks, where the machine has one of them.
+_EASTERN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC")
+_EASTERN += ("Hiragino Sans", "Malgun Gothic", "WenQuanYi Zen Hei")
+_FIRST_EASTERN = "\u2e80"
 
 
 class _Styles(dict[str, MethodStyle]):
@@ -57,9 +62,8 @@ class _Styles(dict[str, MethodStyle]):
     def __missing__(self, method: str) -> MethodStyle:
         place = len(self) - len(METHODS)
         marker = _OTHER_MARKERS[place % len(_OTHER_MARKERS)]
-        label = f"{method[:12]}…{method[13 - _LONGEST_LABEL :]}"
-        if len(method) <= _LONGEST_LABEL or label in {style.label for style in self.values()}:
-            label = method
+        label = shorten(method)
+        label = method if label in {style.label for style in self.values()} else label
         return self.setdefault(method, MethodStyle(label, _OTHER_COLOURS[place % len(_OTHER_COLOURS)], marker))
 
     def order(self, methods: Iterable[str]) -> None:
@@ -88,6 +92,9 @@ def small_multiples(
 ) -> tuple[Figure, list[Axes]]:
     """Return a full-width figure and its axes in reading order; unused places are left empty."""
     plt.style.use(THEME)
+    if any(max(style.label) >= _FIRST_EASTERN for style in METHOD_STYLES.values()):
+        installed = set(font_manager.get_font_names())
+        plt.rcParams["font.family"] = ["sans-serif", *(name for name in _EASTERN if name in installed)]
     n_rows = -(-n_panels // n_columns)
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(FULL_WIDTH, row_height * n_rows + 0.55), squeeze=False, **kwargs
@@ -246,9 +253,10 @@ def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D
     styles = [METHOD_STYLES[method] for method in shown]
     handles = [handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in styles]
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=legend_columns(figure, handles, len(METHODS)), **looks
-    )
+    columns = legend_columns(figure, handles, len(METHODS))
+    # Rows beyond the first take no height from the panels.
+    figure.set_figheight(figure.get_figheight() + 0.16 * ((len(handles) - 1) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **looks)
     if extra:
         columns = len(extra) if len(extra) <= 4 else 3
         figure.legend(handles=list(extra), loc="outside upper center", ncols=columns, **looks)
@@ -434,6 +442,10 @@ def label_panel(
     share = len(place.colspan) / place.get_gridspec().ncols
     room = 72 * axes.figure.get_figwidth() * share - beside
     lines = [part for line in plain(text).split("\n") for part in _wrap(line, room)]
+    # Titles are larger than notes, and only words of one's own, without a blank, are too long for a panel.
+    share = (room + beside / 2) / (1.1 * max(map(_width, title.split("\n"))))
+    if share < 1 and " " not in title:
+        title = shorten(title, int(share * len(title)))
     axes.set_title(plain(title), loc="left", pad=4 + 1.2 * _NOTE_SIZE * max(len(lines), reserve))
     ends = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": _NOTE_SIZE, "color": GREY}
     written = axes.annotate("\n".join(lines), (0, 1), (0, 2), **ends)
@@ -471,6 +483,11 @@ def name_method(method: str) -> str:
 def name_dataset(dataset: str) -> str:
     """Return a data set's title, or its name where it is not one of the study's."""
     return find_dataset(dataset).title
+
+
+def shorten(name: str, letters: int = _LONGEST_LABEL) -> str:
+    """Return a name as it is, or its beginning and end where it has more than so many letters."""
+    return name if len(name) <= letters else f"{name[: letters // 2]}…{name[letters // 2 + 1 - letters :]}"
 
 
 def name_grid(grid: str) -> str:

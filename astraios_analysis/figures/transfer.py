@@ -112,7 +112,8 @@ def score_scaling(
     predicted = [name for name in datasets if name in set(table.loc[table["kind"] == "prediction", "dataset"])]
     shown, rest = style.choose_panels(predicted or datasets, votes)
     rest += [name for name in datasets if predicted and name not in predicted]
-    figure, axes = style.small_multiples(len(shown), 3, row_height=2.2)
+    n_columns = min(3, len(shown))
+    figure, axes = style.small_multiples(len(shown), n_columns, row_height=2.2)
     for position, (panel, name) in enumerate(zip(axes, shown, strict=True)):
         rows = table[table["dataset"] == name]
         _scaling_panel(panel, rows, target_size)
@@ -121,7 +122,7 @@ def score_scaling(
         lines = rows[rows["kind"] == "line"]
         law = f"mostly {lines['law'].iloc[0]}" if len(lines) else "no law"
         refused = "\nnot predicted" if (rows["kind"] == "refused").any() else ""
-        labels = {"xlabel": "base model parameters" if position + 3 >= len(shown) else ""}
+        labels = {"xlabel": "base model parameters" if position + n_columns >= len(shown) else ""}
         labels["ylabel"] = METRICS[rows["metric"].iloc[0]].label
         style.label_panel(panel, name_dataset(name), f"{words}\n{law}{refused}", reserve=2, **labels)
     measured = primary[primary["dataset"].isin(datasets)]
@@ -325,8 +326,8 @@ def _prediction_panel(panel: Axes, rows: pd.DataFrame, grid: str) -> None:
     metric = METRICS.get(find_dataset(name).primary_metric or "")
     if name == LOSS:
         style.plain_log(panel)
-    ylabel = "nats per token" if name == LOSS else metric.label if metric else name
-    title = f"{name_grid(grid)}: {name_dataset(name)}"
+    ylabel = "nats per token" if name == LOSS else metric.label if metric else style.shorten(name)
+    title = f"{name_grid(grid)}: {style.shorten(name_dataset(name), 32)}"
     style.label_panel(panel, title, _verdict(kinds["tested"]), reserve=2, ylabel=ylabel)
 
 
@@ -392,7 +393,7 @@ def prediction_panels(
         panel.set_xscale("log")
         if one.outcome.link == "log":
             style.plain_log(panel)
-        panel.set_title(name_dataset(name), loc="left")
+        panel.set_title(style.shorten(name_dataset(name), 32), loc="left")
         panel.set(xlabel=x_label, ylabel=one.outcome.metric)
     looks = (("law", 0.8, "-"), ("extrapolated", 0.8, "--"), ("50 %", 2.2, "-"), ("95 % prediction interval", 0.7, "-"))
     handles = [style.handle(label, linewidth=w, linestyle=dash) for label, w, dash in looks]

@@ -308,3 +308,19 @@ def test_a_data_set_with_one_method_has_no_best_one(released_records):
     tables.ranks = tables.ranks[tables.ranks["dataset"] == names[1]]
     with pytest.raises(Refusal, match="primary scores of several methods at one size"):
         tables.draw("best_method")
+
+
+def test_names_of_ones_own_fit_their_panels(trained):
+    long, names = "a_benchmark_of_whole_repositories_and_their_tests_completed", [f"method_{i}" for i in range(12)]
+    few = [r for r in trained if r.n_params_base in SIZES and r.seed == 0 and r.method == OWN[0]]
+    scored = [Score(**NEVER.model_dump(exclude={"dataset", "value"}), dataset=name, value=0.5) for name in (long, "b")]
+    runs = [
+        r.model_copy(update={"method": name, "run_id": f"{r.run_id}-{name}", "scores": tuple(scored)})
+        for r in few
+        for name in names
+    ]
+    tables = Tables(runs, bootstrap=ProblemBootstrap(n_draws=20))
+    for name in ("task_performance", "contrasts", "cross_entropy"):
+        figure, _ = tables.draw(name)
+        assert problems_of(figure, texts_of(figure)) == []
+        pyplot.close(figure)
