@@ -1370,11 +1370,12 @@ def plan(
     _require_no_options(table)
     if size is None:
         raise Refusal("name the size to choose a method for, such as 34b")
-    runs, cost = [run for run in as_runs(runs) if not run.held_out], cost or "flop"
+    runs, cost = as_runs(runs), cost or "flop"
+    known = {run.size: run.n_params_base for run in runs}
+    runs = [run for run in runs if not run.held_out]
     names = _several(dataset) or [LOSS] * _has_losses(runs)
     if not names:
         raise Refusal("these runs have no validation loss; name the data set to predict with --dataset")
-    known = {run.size: run.n_params_base for run in runs}
     target, more = parse_size(str(size), known), [parse_size(str(one), known) for one in candidate_sizes]
     money = None if budget is None else parse_budget(str(budget), tflops)
     chosen = [choices(runs, name, target, more, money, tflops) for name in dict.fromkeys(names)]

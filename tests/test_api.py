@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from law_worlds import losses_on_grid
 from matplotlib.figure import Figure
-from simulated_grids import simulate
+from simulated_grids import LARGEST, simulate
 
 import astraios_analysis as aa
 from astraios_analysis.prediction import suite
@@ -291,3 +291,8 @@ def test_figures_say_what_predict_says(name, source, runs, predicted):
         (interval,) = [i for i in own["intervals"] if i["kind"] == "observation" and i["level"] == row.level]
         expected = (own["value"], interval["lower"], interval["upper"])
         assert (row.value, row.lower, row.upper) == pytest.approx(expected, rel=1e-6), (row.dataset, row.method)
+
+
+def test_a_held_out_size_is_planned_for_by_its_name():
+    runs = simulate(seeds=(0,), methods=("fft", "lora", "ia3"), held_out=(LARGEST,), n_problems=50)
+    assert repr(aa.plan(runs, runs[-1].size)) == repr(aa.plan(runs, LARGEST))

@@ -424,8 +424,8 @@ def frontier(
     if not known.any():
         raise Refusal(f"{cost} was not measured in runs with a score on {dataset}; choose n_params_updated")
     scores = scores.keep(known)
-    drawn = scores.goodness(scores.draws_of_runs())
-    bounds = [percentile_interval(own, level) for own in drawn.T]
+    good = scores.draws_of_runs()
+    drawn, bounds = scores.goodness(good), [scores.interval(own, level) for own in good.T]
     rows = [
         {"method": m, "n_params_base": int(n), "kind": "measured", "value": v, "lower": low, "upper": high}
         | {"cost_value": paid[n, m]}

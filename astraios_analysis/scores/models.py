@@ -191,6 +191,12 @@ class ModelScores:
             drawn = self.good + self.draws.std(axis=0) * _normals(len(drawn), seed, True, "text")[:, None]
         return np.where(np.isnan(drawn), self.good, drawn) + run_noise(self, seed)
 
+    def interval(self, good: np.ndarray, level: float) -> tuple[float, float]:
+        """Return the interval of draws of goodness in units of the score, inside its range."""
+        metric, ends = METRICS[self.metric], self.goodness(np.array(percentile_interval(good, level)))
+        lower, upper = np.clip(np.sort(ends), metric.lower, metric.upper)
+        return float(lower), float(upper)
+
     @cached_property
     def places(self) -> dict[int, dict[str, int]]:
         """Places of models in the table by base size, in increasing order, and method."""
@@ -297,17 +303,31 @@ def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
     draw = partial(_normals, len(scores.draws), seed, scores.dataset == LOSS)
     places = scores.places
     shared, own = zip(*(_mean_squares(scores, list(at.values())) for at in places.values()), strict=True)
-    of_seeds, (of_runs, widened) = _moderate(np.array(shared)), _moderate(np.concatenate(own))
+    scale = _scale(scores)
+    of_size = np.array([scale[list(at.values())].mean() for at in places.values()])
+    of_model = scale[[place for at in places.values() for place in at.values()]]
+    of_seeds, (of_runs, widened) = _moderate(np.array(shared), of_size), _moderate(np.concatenate(own), of_model)
     noise, squares = np.empty(scores.draws.shape), iter(zip(of_runs, widened, strict=True))
     for size, of_seed, factor in zip(places, *of_seeds, strict=True):
-        of_size = [next(squares) for _ in places[size]]
-        more = max(of_seed - np.mean([square for square, _ in of_size]), 0.0) / len(of_size)
-        for (method, place), (square, wider) in zip(places[size].items(), of_size, strict=True):
+        here = [next(squares) for _ in places[size]]
+        more = max(of_seed - np.mean([square for square, _ in here]), 0.0) / len(here)
+        for (method, place), (square, wider) in zip(places[size].items(), here, strict=True):
             runs, sampled = scores.runs[place], scores.table["sampling_variance"].iloc[place]
             together = np.mean([draw(f"{size} seed {run}") for run in runs], axis=0)
             alone = wider * np.sqrt(max(square - sampled, 0.0) / len(runs))
             noise[:, place] = factor * np.sqrt(more) * together + alone * draw(f"{size} {method}")
     return noise
+
+
+def _scale(scores: ModelScores) -> np.ndarray:
+    """Return what variances of scores go with, (n_models,): p (1 - p) of shares, the square of losses on a text."""
+    metric, value = METRICS[scores.metric], scores.table["value"].to_numpy(dtype=float)
+    if metric.is_bounded:
+        # Half an item is added to both answers: runs that solve nothing are not all alike.
+        items = scores.table["n_items"].to_numpy(dtype=float)
+        p = ((value - metric.lower) / (metric.upper - metric.lower) * items + 0.5) / (items + 1)
+        return p * (1 - p)
+    return value**2 if scores.metric in TEXT_LOSSES else np.ones(len(value))
 
 
 @lru_cache(maxsize=1024)
@@ -333,13 +353,13 @@ def _mean_squares(scores: ModelScores, places: Sequence[int]) -> tuple[tuple[flo
     return shared, np.stack([squares, dof], axis=1)
 
 
-def _moderate(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shrink mean squares with their degrees of freedom, shape (n, 2), towards their geometric mean.
+def _moderate(known: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink mean squares with their degrees of freedom, shape (n, 2), towards a geometric mean in units of a scale.
 
     That has the weight of `_PRIOR_DOF`: few seeds say little of a variance (Smyth 2004, equation 3), and variances
     differ. The second value is by how much draws are widened: from the normal 95 % interval to that of t.
     """
-    squares, dof = known.T
+    squares, dof = known[:, 0] / scale, known[:, 1]
     positive = (dof > 0) & (squares > 0)
     if not positive.any():
         return np.zeros(len(squares)), np.ones(len(squares))
@@ -349,7 +369,7 @@ def _moderate(known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centre = min(centre, np.average(squares[positive], weights=d))
     freedom = np.clip(_PRIOR_DOF + dof, 1.0, max(d.sum(), 1.0))
     squares = (_PRIOR_DOF * centre + dof * squares) / (_PRIOR_DOF + dof)
-    return squares, stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    return scale * squares, stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
 
 
 def require_measure(records: Sequence[RunRecord], dataset: str) -> Measure:

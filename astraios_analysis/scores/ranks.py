@@ -253,8 +253,7 @@ def rank_methods(
         p_best = share_first(draws[:, chosen])
         ranks = stats.rankdata(-values[chosen], method="min").astype(int)
         for (method, place), rank, p in zip(at_size.items(), ranks, p_best, strict=True):
-            bounds = percentile_interval(draws[:, place], level)
-            lower, upper = sorted(float(scores.goodness(np.float64(bound))) for bound in bounds)
+            lower, upper = scores.interval(draws[:, place], level)
             row = {"dataset": dataset, "has_vote": has_vote, "metric": scores.metric, "size": table["size"].iloc[place]}
             row |= {"n_params_base": n_params, "method": method, "rank": int(rank), "value": table["value"].iloc[place]}
             row |= {"lower": lower, "upper": upper, "level": level, "p_best": float(p), "n_methods": len(chosen)}

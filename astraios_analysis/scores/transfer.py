@@ -21,7 +21,7 @@ import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
-from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, percentile_interval
+from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap
 from astraios_analysis.scores.models import ModelScores, model_scores
 
 MIN_METHODS = 4
@@ -110,6 +110,6 @@ def _regress(scores: ModelScores, methods: list[str], small: list[int], large: l
         said = f"methods may differ at {row['size_small']} by the choice of {chosen} alone: reliability"
         return row | {"reason": f"{said} {row['reliability']:.2f}"}
     # In units of the score, at the methods' mean; there the slope's own error does not matter.
-    at_centre = scores.goodness(y.mean(axis=1) - row["slope"] * (x.mean(axis=1) - good[small].mean()))
-    row |= dict(zip(("intercept_lower", "intercept_upper"), percentile_interval(at_centre, level), strict=True))
+    at_centre = y.mean(axis=1) - row["slope"] * (x.mean(axis=1) - good[small].mean())
+    row |= dict(zip(("intercept_lower", "intercept_upper"), scores.interval(at_centre, level), strict=True))
     return row | {"reason": ""}

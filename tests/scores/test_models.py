@@ -145,8 +145,8 @@ def layout(rng, *, own=0.02, shock=0.15, seeds=3, methods=7, sizes=4, n_draws=30
             draws.append(value.mean() + error * rng.standard_normal(n_draws))
             runs.append(dict(enumerate(value)))
             truth.append(mean)
-            row = {"n_params_base": 10**size, "method": str(place), "value": value.mean(), "n_seeds": seeds}
-            rows.append(row | {"sampling_variance": error**2 * seeds})
+            row = {"n_params_base": 10**size, "method": str(place), "value": value.mean(), "n_items": n_problems}
+            rows.append(row | {"n_seeds": seeds, "sampling_variance": error**2 * seeds})
     scores = ModelScores(SCORE, "pass@1", pd.DataFrame(rows), np.stack(draws, axis=1), ("",) * len(rows), tuple(runs))
     return scores, np.array(truth)
 

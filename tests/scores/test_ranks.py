@@ -154,6 +154,7 @@ class TestRankMethods:
         renamed = [run.model_copy(update={"seed": 10 * place + run.seed}) for place, run in enumerate(records)]
         apart = rank_methods(renamed, DATASET, bootstrap=BOOTSTRAP).set_index("method")
         assert 0.5 < apart["p_best"]["fft"] < alone["p_best"]["fft"] < table["p_best"]["fft"]
+        assert table[["lower", "upper"]].stack().between(0, 1).all()
 
 
 class TestRankTransfer:
