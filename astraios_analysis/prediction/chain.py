@@ -17,12 +17,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import betaincinv, ndtr, ndtri
 
 from astraios_analysis.prediction.binomial import BinomialFit, fit_rates, mean_rate
 from astraios_analysis.prediction.direct import Direct, fit_direct
 from astraios_analysis.prediction.outcome import Outcome
-from astraios_analysis.prediction.stack import N_DRAWS, SAME, Fresh, shuffled, sobol
+from astraios_analysis.prediction.stack import N_DRAWS, SAME, Fresh, seed_order, shuffled, sobol
 from astraios_analysis.records.counts import open_ends
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, attempt
@@ -40,7 +40,8 @@ class LossScoreFit:
 
     ``binomial.theta`` holds an intercept (one for each method with ``shared_slope``) at ``loss_centre``, then the slope
     for ``loss_scale`` nats less. ``seed_dispersion`` is the variance that one seed adds to the mean over seeds,
-    relative to the binomial variance of one run; 0 where no model has two seeds.
+    relative to the binomial variance of one run, and ``shared_dispersion`` the part of it that runs of its seed share;
+    0 where no model has two seeds.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class LossScoreFit:
     loss_scale: float
     n_items: float
     seed_dispersion: float
+    shared_dispersion: float
 
     def _link(self, loss: np.ndarray, method: str, theta: np.ndarray) -> np.ndarray:
         """Return link values at losses (n,) by parameters (k,), or by those of each (n, k)."""
@@ -83,15 +85,18 @@ class LossScoreFit:
         p = mean_rate(eta + size_effect[shuffled(fresh[0])] * observation, self.binomial.chance)
         if not observation:
             return p
-        rng = np.random.default_rng([13 + fresh[1], *method.encode()])
-        return _scatter(p, (dispersion + self.seed_dispersion) / self.n_items, rng)
+        own = np.random.default_rng([13 + fresh[1], *method.encode()]).standard_normal(N_DRAWS)
+        # Of what a run scatters by, its seed's part goes the same way for all methods.
+        share = self.shared_dispersion / np.maximum(dispersion + self.seed_dispersion, 1e-300)
+        normal = np.sqrt(share) * ndtri(sobol(N_DRAWS, 1)[seed_order(fresh), 0]) + np.sqrt(1 - share) * own
+        return _scatter(p, (dispersion + self.seed_dispersion) / self.n_items, ndtr(normal))
 
 
-def _scatter(p: np.ndarray, relative: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw rates of mean ``p`` and variance ``relative`` p (1 - p) from beta distributions."""
+def _scatter(p: np.ndarray, relative: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return quantiles, at places in (0, 1), of beta distributions: mean ``p`` and variance ``relative`` p (1 - p)."""
     p = np.clip(p, 1e-9, 1 - 1e-9)
     precision = np.maximum(1 / np.clip(relative, 1e-9, 0.999) - 1, 1e-3)
-    return rng.beta(p * precision, (1 - p) * precision)
+    return betaincinv(p * precision, (1 - p) * precision, place)
 
 
 def _design(x: np.ndarray, method: np.ndarray, methods: tuple[str, ...], pooling: LossPooling) -> np.ndarray:
@@ -113,8 +118,9 @@ def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled") -> Loss
         fitted = fit_rates(design, kept.good, n_items, table["n_params_base"].to_numpy(), chance)
     except Refusal as error:
         raise Refusal(f"{scores.dataset}: {error}") from error
-    seeds = _seed_dispersion(table, design @ fitted.theta, chance)
-    return LossScoreFit(kept.dataset, pooling, methods, fitted, centre, scale, float(n_items.mean()), seeds)
+    shared = table.assign(seed_variance=table["seed_variance"] * kept.together)
+    seeds = (_seed_dispersion(of, design @ fitted.theta, chance) for of in (table, shared))
+    return LossScoreFit(kept.dataset, pooling, methods, fitted, centre, scale, float(n_items.mean()), *seeds)
 
 
 def _seed_dispersion(table: pd.DataFrame, eta: np.ndarray, chance: float) -> float:

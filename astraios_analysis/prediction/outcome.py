@@ -16,7 +16,13 @@ from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import DATASETS, LOSS, LOSS_METRIC, METRICS, find_dataset
 from astraios_analysis.records.schema import order_methods
 from astraios_analysis.scores.bootstrap import NO_RESAMPLES, Measure, primary_score
-from astraios_analysis.scores.models import ModelScores, model_scores, require_measure, require_one_grid
+from astraios_analysis.scores.models import (
+    ModelScores,
+    model_scores,
+    require_measure,
+    require_one_grid,
+    share_of_seeds,
+)
 
 MIN_SIZES = 3
 MIN_LENDERS = 3
@@ -30,7 +36,8 @@ class PooledPoints:
     ``n_params`` (sizes, positive), ``y`` (a loss, or a share strictly inside (0, 1) in which more is better; the mean
     over seeds), ``method`` and ``noise`` (known part of the variance on the link scale, up to a factor; 0 where none is
     known) have shape (n,), and so have ``run_variance`` (of one run around the mean over seeds, on the link scale; NaN
-    where not known) and ``seeds`` (runs behind a point), which are those of one run a point where they are not given.
+    where not known), ``seeds`` (runs behind a point), which are those of one run a point where they are not given, and
+    ``together`` (the share of a run's variance that runs of its seed share with it at its size; 0 where not given).
     """
 
     n_params: np.ndarray
@@ -39,10 +46,11 @@ class PooledPoints:
     noise: np.ndarray
     run_variance: np.ndarray | None = None
     seeds: np.ndarray | None = None
+    together: np.ndarray | None = None
 
     @property
     def _key(self) -> tuple:
-        numbers = (self.n_params, self.y, self.noise, self.run_variance, self.seeds)
+        numbers = (self.n_params, self.y, self.noise, self.run_variance, self.seeds, self.together)
         return tuple(self.method.tolist()), *(None if array is None else array.tobytes() for array in numbers)
 
     @property
@@ -53,19 +61,24 @@ class PooledPoints:
     @property
     def seed_variance(self) -> float:
         """Variance of one run around the mean over seeds, from the points that have several; 0 without any."""
-        if self.run_variance is None or self.seeds is None or np.isnan(self.run_variance).all():
+        return self._ordinary(self.run_variance)
+
+    def _ordinary(self, variance: np.ndarray | None) -> float:
+        if variance is None or self.seeds is None or np.isnan(variance).all():
             return 0.0
-        known = ~np.isnan(self.run_variance)
+        known = ~np.isnan(variance)
         if self.noise.any():
             # Near 0 and 1 the linearised variance of a rate explodes; the median is that of an ordinary model.
-            return float(np.median(self.run_variance[known]))
+            return float(np.median(variance[known]))
         dof = self.seeds[known] - 1
-        return float(self.run_variance[known] @ dof / dof.sum())
+        return float(variance[known] @ dof / dof.sum())
 
     @property
-    def one_run_variance(self) -> float:
-        """Variance of one run beyond that of a mean over as many seeds as these points have."""
-        return self.seed_variance * (1 - 1 / self.n_seeds)
+    def one_run_variances(self) -> tuple[float, float]:
+        """Variances of one run beyond a mean over as many seeds as these points have: its seed's, and its own."""
+        shared = 0.0 if self.together is None else self._ordinary(self.run_variance * self.together)
+        more = 1 - 1 / self.n_seeds
+        return shared * more, (self.seed_variance - shared) * more
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are equal."""
@@ -92,7 +105,7 @@ class PooledPoints:
 
     def keep(self, rows: np.ndarray) -> "PooledPoints":
         """Return the points that a boolean array keeps."""
-        arrays = (self.n_params, self.y, self.method, self.noise, self.run_variance, self.seeds)
+        arrays = (self.n_params, self.y, self.method, self.noise, self.run_variance, self.seeds, self.together)
         return PooledPoints(*(None if array is None else array[rows] for array in arrays))
 
     def below(self, n_params: float) -> "PooledPoints":
@@ -103,10 +116,14 @@ class PooledPoints:
 def loss_points(records: Sequence[RunRecord]) -> PooledPoints:
     """Return the final validation losses of the runs that are not held out, averaged over seeds."""
     require_one_grid(records)
-    known = [(r.n_params_base, r.method, r.val_loss) for r in records if not r.held_out and r.val_loss is not None]
+    kept = [record for record in records if not record.held_out and record.val_loss is not None]
+    known = [(r.n_params_base, r.method, r.val_loss, r.seed) for r in kept]
     if not known:
         raise Refusal("these runs have no validation loss, so none is predicted; a grid trained here measures it")
-    return _average(pd.DataFrame(known, columns=["x", "group", "y"]), "log", has_items=False)
+    table = pd.DataFrame(known, columns=["x", "group", "y", "seed"])
+    of_sizes = {n: own.pivot_table("y", "group", "seed").to_numpy(dtype=float) for n, own in table.groupby("x")}
+    points = _average(table, "log", has_items=False)
+    return replace(points, together=np.array([share_of_seeds(of_sizes[n]) for n in points.n_params]))
 
 
 def score_points(scores: ModelScores) -> PooledPoints:
@@ -126,7 +143,7 @@ def score_points(scores: ModelScores) -> PooledPoints:
         noise, scale = np.zeros(len(p)), p**2
     run_variance = table["seed_variance"].to_numpy(dtype=float) / scale
     method, seeds = table["method"].to_numpy(dtype=str), table["n_seeds"].to_numpy(dtype=float)
-    return PooledPoints(size, p, method, noise, run_variance, seeds)
+    return PooledPoints(size, p, method, noise, run_variance, seeds, kept.together)
 
 
 def table_points(

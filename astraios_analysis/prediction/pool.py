@@ -150,9 +150,10 @@ def share_of(z: np.ndarray) -> np.ndarray:
 def draw_runs(pool: Versions, n_params: float, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draw the lines of all m methods at one size, and logs or logits of the outcome of one new run of each.
 
-    ``normals`` has shape (h, i, 2 m + 1) for i draws of each version: the lines' standard normal numbers, the size
-    effect's, the runs'. They are the caller's, so that draws at different sizes, of different kinds and in different
-    calls are the same draws. Each result has shape (h i, m).
+    ``normals`` has shape (h, i, 2 m + 2) for i draws of each version: the lines' standard normal numbers, the size
+    effect's, the runs', and that of the seed, which the runs share as they share the size. They are the caller's, so
+    that draws at different sizes, of different kinds and in different calls are the same draws. Each result has shape
+    (h i, m).
     """
     m = len(pool.methods)
     mean, covariance = pool.posterior(pool.methods, n_params)
@@ -160,8 +161,9 @@ def draw_runs(pool: Versions, n_params: float, normals: np.ndarray) -> tuple[np.
     z += mean[:, None, :]
     line = pool.unlink(z, pool.floors(pool.methods)[:, None, :])
     own = pool.noise_factor[:, None, None] * pool.noise_at(line)
-    own = own + (pool.sigma_run**2 + pool.points.one_run_variance)[:, None, None]
-    run = np.sqrt(own) * normals[..., m + 1 :]
+    of_seed, of_run = pool.points.one_run_variances
+    own = own + (pool.sigma_run**2 + of_run)[:, None, None]
+    run = np.sqrt(own) * normals[..., m + 1 : -1] + np.sqrt(of_seed) * normals[..., -1:]
     run += pool.sigma_size[:, None, None] * normals[..., m : m + 1]
     run += np.log(line) if pool.link == "log" else z
     return line.reshape(-1, m), run.reshape(-1, m)

@@ -128,16 +128,23 @@ def draw_pools(pools: Sequence[Versions], n_params: float, fresh: Fresh = SAME) 
 
 @lru_cache(maxsize=32)
 def normals(n_methods: int, fresh: Fresh = SAME) -> np.ndarray:
-    """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 1).
+    """Return the standard normal numbers of draws, shape (versions, draws of each, 2 n_methods + 2).
 
-    They are the lines', the size effect's, the runs'; numbers that are fresh are the same ones in another order.
+    They are the lines', the size effect's, the runs', the seed's; those that are fresh, and the seed's, which are the
+    size effect's, are the same ones in another order.
     """
     points = sobol(N_DRAWS, 2 * n_methods + 2)
     # The first coordinate is the version: Sobol points fall into each of its slices equally often.
     found = ndtri(points[np.argsort(points[:, 0], kind="stable"), 1:])
+    found = np.column_stack([found, found[seed_order(fresh), n_methods]])
     found[:, n_methods] = found[shuffled(fresh[0]), n_methods]
-    found[:, n_methods + 1 :] = found[shuffled(fresh[1]), n_methods + 1 :]
+    found[:, n_methods + 1 : -1] = found[shuffled(fresh[1]), n_methods + 1 : -1]
     return found.reshape(N_VERSIONS, _DRAWS_A_VERSION, -1)
+
+
+def seed_order(fresh: Fresh) -> np.ndarray:
+    """Return the order of draws for what the runs of one seed share: new runs are of a new seed."""
+    return shuffled(2**32 + fresh[1])
 
 
 def shuffled(which: int) -> np.ndarray:

@@ -241,6 +241,18 @@ class ModelScores:
         """Whether any model has two seeds, so that draws can cover other training runs."""
         return bool((self.table["n_seeds"] > 1).any()) if len(self.table) else False
 
+    def runs_by_seed(self, places: Sequence[int]) -> np.ndarray:
+        """Return scores of models by seed, shape (n_places, n_seeds); NaN where there is no run."""
+        return pd.DataFrame([self.runs[place] for place in places]).to_numpy(dtype=float)
+
+    @property
+    def together(self) -> np.ndarray:
+        """Share of the variance of one run that runs of its seed share with it at its size, shape (n_models,)."""
+        found = np.zeros(len(self.table))
+        for at in self.places.values():
+            found[list(at.values())] = share_of_seeds(self.runs_by_seed(list(at.values())))
+        return found
+
     def keep(self, rows: np.ndarray) -> "ModelScores":
         """Return the models that a boolean array keeps."""
         table = self.table[rows].reset_index(drop=True)
@@ -302,7 +314,7 @@ def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
     """
     draw = partial(_normals, len(scores.draws), seed, scores.dataset == LOSS)
     places = scores.places
-    shared, own = zip(*(_mean_squares(scores, list(at.values())) for at in places.values()), strict=True)
+    shared, own = zip(*(_mean_squares(scores.runs_by_seed(list(at.values()))) for at in places.values()), strict=True)
     scale = _scale(scores)
     of_size = np.array([scale[list(at.values())].mean() for at in places.values()])
     of_model = scale[[place for at in places.values() for place in at.values()]]
@@ -335,12 +347,20 @@ def _normals(n: int, seed: int, is_loss: bool, name: str) -> np.ndarray:
     return np.random.default_rng([seed, is_loss, zlib.crc32(name.encode())]).standard_normal(n)
 
 
-def _mean_squares(scores: ModelScores, places: Sequence[int]) -> tuple[tuple[float, float], np.ndarray]:
+def share_of_seeds(runs: np.ndarray) -> float:
+    """Return the share of the variance of one run that the runs of its seed share, from runs of a size."""
+    (square, _), own = _mean_squares(runs)
+    alone = float(np.mean(own[:, 0])) if len(own) else 0.0
+    together = max(square - alone, 0.0) / max(len(own), 1)
+    return together / (together + alone) if together else 0.0
+
+
+def _mean_squares(runs: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
     """Return mean square and degrees of freedom of what seeds of a size share, and those of models' own, (n_models, 2).
 
-    What one method's runs scatter by is their own: nothing says what a seed would share with others.
+    Runs are of shape (n_models, n_seeds), NaN where there is none. What one method's runs scatter by is their own:
+    nothing says what a seed would share with others.
     """
-    runs = pd.DataFrame([scores.runs[place] for place in places]).to_numpy(dtype=float)
     known = ~np.isnan(runs) & ((~np.isnan(runs)).sum(axis=1, keepdims=True) > 1)
     off = np.where(known, runs - np.nanmean(runs, axis=1, keepdims=True), 0.0)
     n_methods, dof, shared = known.sum(axis=0), np.maximum(known.sum(axis=1) - 1.0, 0.0), (0.0, 0.0)

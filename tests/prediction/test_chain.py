@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from simulated_grids import LARGEST, World, simulate
+from simulated_grids import LARGEST, World, make_score, simulate
 
 import astraios_analysis as aa
 from astraios_analysis.prediction.chain import POOLED, WITHIN, choose_pooling, fit_loss_score, regress_score
@@ -20,6 +20,13 @@ def scores_of(records, dataset=FIX):
     return model_scores(records, dataset, BOOTSTRAP)
 
 
+def _move(score, off):
+    """The score of a run that is better or worse on all problems."""
+    n = score.n_items
+    passed = np.arange(n) < round(n * np.clip(score.value + off, 0, 1))
+    return make_score(passed, 1, score.dataset, score.metric, score.setting)
+
+
 class TestFit:
     def test_slope_comes_back(self):
         fits = [fit_loss_score(scores_of(simulate(seed=s)), "shared_slope") for s in range(8)]
@@ -30,6 +37,19 @@ class TestFit:
         assert 0 < curve < run
         with pytest.raises(Refusal, match="dora was not fitted on embedded_fix; choose from fft, lora"):
             fits[0].curve(np.array([1.0]), "dora")
+
+    def test_what_the_runs_of_a_seed_share_goes_the_same_way_for_all_methods(self):
+        records, off = simulate(n_problems=1000), {0: -0.1, 1: 0.0, 2: 0.1}
+        moved = [
+            run.model_copy(update={"scores": tuple(_move(s, off[run.seed]) for s in run.scores)}) for run in records
+        ]
+        correlations = []
+        for runs in (records, moved):
+            fitted = fit_loss_score(scores_of(runs))
+            pair = [fitted.draw(np.full(N_DRAWS, 0.6), method, observation=True) for method in ("fft", "lora")]
+            line = fitted.draw(np.full(N_DRAWS, 0.6), "fft", observation=False)
+            correlations.append(np.corrcoef(pair - line)[0, 1])
+        assert correlations[0] < 0.3 and correlations[1] > 0.8
 
     def test_chance_floor_and_direction(self):
         world = World(level={"embedded_security": 0.0}, slope={"embedded_security": 5.0})

@@ -190,7 +190,7 @@ def test_a_loss_scatters_relative_to_itself():
 
 def test_draws_have_the_moments_of_the_posterior():
     pool = one_version(expit(Z))
-    normals = np.random.default_rng(0).standard_normal((1, 200_000, 5))
+    normals = np.random.default_rng(0).standard_normal((1, 200_000, 6))
     line, run = draw_runs(pool, 1e9, normals)
     line, (mean, covariance) = logit(line), pool.posterior(["a", "b"], 1e9)
     np.testing.assert_allclose(line.mean(axis=0), mean[0], atol=0.01)
@@ -198,13 +198,16 @@ def test_draws_have_the_moments_of_the_posterior():
     np.testing.assert_allclose(np.cov(run.T), covariance[0] + 0.09 + 0.01 * np.eye(2), rtol=0.03)
 
 
-def test_seeds_widen_one_new_run():
+def test_seeds_widen_one_new_run_and_what_its_runs_share_cancels_between_methods():
     points = rate_world(np.random.default_rng(3))[0]
-    seeds = {"run_variance": np.full(28, 0.5), "seeds": np.full(28, 3.0)}
+    seeds = {"run_variance": np.full(28, 0.5), "seeds": np.full(28, 3.0), "together": np.full(28, 0.6)}
     seeded = PooledPoints(points.n_params, points.y, points.method, points.noise, **seeds)
-    normals, spreads = np.random.default_rng(0).standard_normal((1, 50_000, 15)), []
+    normals, spreads = np.random.default_rng(0).standard_normal((1, 50_000, 16)), []
     for own in (points, seeded):
         pool = fit_form(own, "logit", Form("logit_linear", "shared_slope"))[0].take(np.array([0]))
-        spreads.append(draw_runs(pool, NEXT, normals)[1][:, 0].var())
+        run = draw_runs(pool, NEXT, normals)[1]
+        spreads.append((run[:, 0].var(), (run[:, 0] - run[:, 1]).var()))
     # Two thirds of the variance of a seed come on top: a mean of three already carries the last third.
-    assert spreads[1] - spreads[0] == pytest.approx(0.5 * 2 / 3, rel=0.15)
+    of_run, of_difference = np.subtract(*spreads[::-1])
+    assert of_run == pytest.approx(0.5 * 2 / 3, rel=0.15)
+    assert of_difference == pytest.approx(2 * (1 - 0.6) * 0.5 * 2 / 3, rel=0.15)
