@@ -14,12 +14,12 @@ from astraios_analysis.records.schema import RunRecord, order_methods, validatin
 _READABLE = "check the path and its permissions"
 
 
-def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False) -> Path:
+def save(record: RunRecord, folder: str | Path, *, overwrite: bool = False, name: str | None = None) -> Path:
     """Write a record to ``folder/<run_id>.json``, whole or not at all; refuse where one of this run is already there.
 
     The file is written beside its final place and moved there in one step: a file that exists is a run that finished.
     """
-    path = Path(folder) / f"{record.run_id}.json"
+    path = Path(folder) / (name or f"{record.run_id}.json")
     fields = record.model_dump(mode="json", exclude_none=True)
     try:
         if path.exists() and not overwrite:

@@ -80,6 +80,9 @@ def command(given: SimpleNamespace) -> int:
         is_fresh=given.fresh,
         cpu_seconds=given.cpu_seconds,
     )
+    if given.record is not None:
+        # Refused before programs are run; read again after that, for others may have put scores into it meanwhile.
+        load(given.record)
     try:
         report = score_file(request, say)
     except JavaUnavailable as error:
@@ -94,7 +97,7 @@ def command(given: SimpleNamespace) -> int:
         raise
     if given.record is not None:
         scored = with_published(load(given.record), report, given.setting or Writing(report.dataset).setting, {})
-        save(scored, given.record.parent, overwrite=True)
+        save(scored, given.record.parent, overwrite=True, name=given.record.name)
         say(f"{given.record} has the scores")
     return _print(json.dumps(report.to_json(), indent=2) if given.as_json else report_table(report))
 

@@ -249,5 +249,9 @@ class TestGenerations:
         asked = ["--dataset", "humanevalsynthesize_python", "--problems", home / "humanevalsynthesize_python.jsonl"]
         model = ["--run", record, "--cache", tmp_path / "cache", "--out", out]
         told("generate", *model, *asked, "--samples", "1", "--max-length", "300", "--temperature", "0")
+        told("score", out, *asked, "--record", tmp_path / "none.json", "--resume", tmp_path / "j", "--unsafe", status=2)
+        assert not (tmp_path / "j").exists()
+        # The record is the file that is named, whatever its name.
+        record = record.rename(tmp_path / "mine.json")
         told("score", out, *asked, "--record", record, "--setting", "greedy", "--unsafe", "--resume", tmp_path)
         assert {score.setting for score in load(record).scores} == {"greedy"}
