@@ -77,8 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except Refusal as error:
         return _fail(str(error), 2)
-    except OSError as error:
-        return _fail(f"{error.filename or 'a file'}: cannot be read or written ({error.strerror})", 1)
 
 
 def _fail(text: str, code: int) -> int:

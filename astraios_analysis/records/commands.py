@@ -75,6 +75,13 @@ class Program(Group):
             # The reader of a pipe (head, less) has seen enough. What is left in the buffer must go somewhere at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            # Those of the hub's client have no number, and say something else.
+            if error.errno is None:
+                raise
+            place = error.filename or "a file"
+            print(f"{place}: cannot be read or written ({error.strerror})", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return _INTERRUPTED

@@ -38,7 +38,7 @@ data sets: {", ".join(list(TASKS)[:6])},
 {{prompt, n, temperature, top_p, max_tokens, seed}} as vLLM takes them; what it answers, a JSON list of texts a line
 in the order of the prompts, is laid out by --texts FILE. Progress goes to standard error.
 
-Exit status: 0; 2 with a message on standard error; 130 after Ctrl-C.
+Exit status: 0; 2 with a message on standard error, 1 where a file cannot be written; 130 after Ctrl-C.
 
 examples:
   python -m training generate --run data/runs/own/RUN.json --dataset humanevalsynthesize_python \\
@@ -48,6 +48,9 @@ examples:
 """
 
 
+_COUNT = click.IntRange(min=1)
+
+
 @click.command("generate", cls=Command, help=HELP, epilog=EPILOG)
 @folder("--run", "the record of a finished run, whose tuned model lies in the cache", metavar="FILE", names=("record",))
 @folder("--model", "a folder of a model, tuned or not")
@@ -55,13 +58,13 @@ examples:
 @CACHE
 @option("--dataset", "NAME", "what is asked; `score --list` names them", required=True)
 @folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
-@click.option("--samples", "n_samples", metavar="N", type=int, help="samples a prompt (default: the study's)")
-@option("--temperature", "T", "of sampling, 0 greedy (default: the study's)", type=float)
-@option("--max-length", "N", "tokens of prompt and answer (default: the study's)", type=int)
-@option("--first", "N", "only the first N prompts", type=int)
+@click.option("--samples", "n_samples", metavar="N", type=_COUNT, help="samples a prompt (default: the study's)")
+@option("--temperature", "T", "of sampling, 0 greedy (default: the study's)", type=click.FloatRange(min=0))
+@option("--max-length", "N", "tokens of prompt and answer (default: the study's)", type=_COUNT)
+@option("--first", "N", "only the first N prompts", type=_COUNT)
 @flag("--one-shot", "yes/no questions: after the first one and its answer")
-@option("--seed", "N", "of the draws", type=int, default=0, show_default=True)
-@option("--tokens-per-batch", "N", "tokens of a batch, padding included: bounds memory", type=int)
+@option("--seed", "N", "of the draws", type=click.IntRange(min=0), default=0, show_default=True)
+@option("--tokens-per-batch", "N", "tokens of a batch, padding included: bounds memory", type=_COUNT)
 @option(
     "--precision",
     "P",
@@ -77,8 +80,11 @@ def command(given: SimpleNamespace) -> None:
     """Write a file of generations, or what another program needs to write one."""
     out, for_vllm = given.out, given.for_vllm
     at_most_one(out=out, for_vllm=for_vllm)
+    at_most_one(for_vllm=for_vllm, texts=given.texts)
     if out is None and for_vllm is None:
         raise Refusal("--out is missing: name the file to write, or a folder with --for-vllm")
+    if out is not None and out.is_dir():
+        raise Refusal(f"--out is {out}, a folder; name the file to write")
     writing = Writing(**{field.name: getattr(given, field.name) for field in fields(Writing)})
     writing.setting  # noqa: B018  # an unknown data set is refused before a model is read
     if given.texts is not None:
@@ -95,6 +101,8 @@ def command(given: SimpleNamespace) -> None:
 
 def _model_of(given: SimpleNamespace) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:
     at_most_one(run=given.record, model=given.model)
+    # The run's own tuning stays on its base.
+    at_most_one(run=given.record, adapter=given.adapter)
     if given.record is not None:
         record = load(given.record)
         return *load_tuned(spec_of(record), given.cache), record.run_id

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from astraios_analysis.records.frame import METRICS, ProblemCounts, RunRecord, Score, chance_level
+from astraios_analysis.records.reading import parse_json, read_text
 from astraios_analysis.records.refusal import Refusal
 from training.published.measures import Part, Report, read_answer
 from training.published.problems import Problem, load_problems, read_problems
@@ -122,9 +123,13 @@ def lay_out_texts(writing: Writing, texts: Path, path: Path) -> Path:
     """Put what another program wrote after the prompts, a list of texts a line, into the published layout."""
     task = find_task(writing.dataset)
     problems, prompts = asked(writing)
-    several = [json.loads(line) for line in texts.read_text("utf-8").splitlines() if line.strip()]
-    if len(several) != len(prompts) or not all(isinstance(one, list) and one for one in several):
+    lines = [(place, line) for place, line in enumerate(read_text(texts).split("\n"), 1) if line.strip()]
+    several = [parse_json(texts, line, f"line {place}") for place, line in lines]
+    if len(several) != len(prompts):
         raise Refusal(f"{texts}: has {len(several)} lines for {len(prompts)} prompts; give one list of texts a line")
+    for (place, _), one in zip(lines, several, strict=True):
+        if not (isinstance(one, list) and one and all(isinstance(text, str) for text in one)):
+            raise Refusal(f"{texts}: line {place} is no list of texts; give one list of texts a line")
 
     def refuse(prompts: list[str]) -> list[str]:
         raise Refusal(f"{task.name} asks again with what was answered first; generate it here")

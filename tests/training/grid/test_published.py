@@ -201,6 +201,20 @@ class TestGenerations:
         request = Request(name, path, problems, folder=tmp_path, is_unsafe=True)
         assert score_file(request).whole.values["pass@1"] == share
 
+    def test_that_another_program_wrote_are_read_as_json_has_them(self, home, tmp_path, told):
+        writing, path = Writing("humanevalfix_python", home / "humanevalsynthesize_python.jsonl"), tmp_path / "texts"
+        # JSON leaves separators of lines in texts as they are.
+        lines = [json.dumps([f"    return '\u2028{n}'"], ensure_ascii=False) for n in range(3)]
+        path.write_text("\ufeff" + "\r\n".join(lines))
+        assert "\u20281" in read_generations(lay_out_texts(writing, path, tmp_path / "out.json"))[0][1][0]
+        command = ["generate", "--dataset", writing.dataset, "--problems", writing.problems, "--texts", path]
+        said = told(*command, "--out", tmp_path / "none" / "out.json", status=1).err
+        assert "out.json" in said and "cannot be read or written (No such file or directory)" in said
+        for last, message in (('["x', "line 3: is not valid JSON"), ("[1]", "line 3 is no list of texts")):
+            path.write_text("\n".join([*lines[:2], last]))
+            with pytest.raises(ValueError, match=f"texts: {message}"):
+                lay_out_texts(writing, path, tmp_path / "out.json")
+
     def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
         defects = [{"func": f"int f{n}() {{ return {n}; }}", "target": n % 2} for n in range(4)]
         blocks = [
