@@ -16,7 +16,7 @@ from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import CACHE, Command, at_most_one, folder
 from training.grid.bases import load_tuned
-from training.grid.published import write_for_vllm, write_generations
+from training.grid.published import drafts_of, write_for_vllm, write_generations
 from training.models.pretrained import open_model
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts
@@ -96,6 +96,7 @@ def command(given: SimpleNamespace) -> None:
         return
     model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if given.precision == "bf16" else None)
     write_generations(model, tokenizer, writing, out, subject=f"{subject}, {given.precision}", progress=writing.dataset)
+    drafts_of(out).unlink(missing_ok=True)
     say(f"{out} is written ({writing.setting}); score it with `python -m training score`")
 
 

@@ -17,9 +17,10 @@ from training.published.measures import Report
 from training.published.score import DEFAULT_FOLDER, Request, score_file
 from training.published.security import AnalyserUnavailable
 from training.published.tasks import TASKS
-from training.published.verdicts import JournalError, ProgramsNotRun
+from training.published.verdicts import ProgramsNotRun
 from training.published.writing import Writing, with_published
 from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
+from training.spec.files import JournalError
 
 HELP = """\
 Score generations: programs are run in the sandbox, answers read, scripts analysed, all with standard errors.

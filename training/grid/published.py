@@ -8,7 +8,7 @@ on, and gives the file that it would have given.
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,15 +19,18 @@ from pydantic import JsonValue
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
+from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.rows import END_OF_TEXT, encode_context
 from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
+from training.loop.checkpoints import weights_digest
 from training.loop.validation import count_virtual_tokens
 from training.models.tuning import merge_tuning
 from training.published.score import Request, score_file
 from training.published.tasks import TOP_P, EvaluationTask, find_task, is_function_complete
-from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, save_layout, with_published
+from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, with_published
+from training.spec.files import Journal
 from training.suite.request import Scoring, missing_datasets
 
 _PACKAGES = ("astraios", "torch", "transformers", "peft")
@@ -57,21 +60,25 @@ def write_generations(
     subject: str,
     progress: bool | str | None = None,
 ) -> Path:
-    """Let a model answer a data set and write the file; ``subject`` says which model it is, also to go on later."""
+    """Let a model answer a data set and write the file; ``subject`` says which model it is, also to go on later.
+
+    The samples stay in their journal: who has no more use for them removes it (`drafts_of`).
+    """
     task, decoding = find_task(writing.dataset), decoding_of(writing, model)
     problems, prompts = asked(writing)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drafts = Drafts(path, {"model": subject, "prompts": prompts, **decoding.model_dump()})
-    writer = _Writer(model, tokenizer, drafts, progress)
+    # A folder may hold another model than when it was stopped.
+    of_model = {"model": subject, "weights": weights_digest(model)}
 
     def is_complete(place: int, text: str) -> bool:
         if task.ask_again is not None and len(text.strip()) > len(problems[place].docstring):
             return True
         return task.is_complete(text)
 
-    texts = writer.write("first", prompts, decoding, is_complete)
-    save_layout(path, laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding)))
-    drafts.path.unlink()
+    with Drafts(drafts_of(path), {**of_model, "prompts": prompts, **decoding.model_dump()}) as drafts:
+        writer = _Writer(model, tokenizer, drafts, progress)
+        texts = writer.write("first", prompts, decoding, is_complete)
+        written = laid_out(task, problems, prompts, texts, _second_answers(task, writer, decoding))
+        write_whole(path, json.dumps(written))
     return path
 
 
@@ -86,29 +93,27 @@ def _second_answers(task: EvaluationTask, writer: "_Writer", decoding: Decoding)
     return again
 
 
-class Drafts:
+def drafts_of(target: Path) -> Path:
+    """Return the journal of the samples that a file of generations is made of."""
+    return target.with_name(f".{target.name}.drafts.jsonl")
+
+
+class Drafts(Journal):
     """Samples that are there already, and the file that new ones are added to."""
 
-    def __init__(self, target: Path, subject: dict[str, Any]) -> None:
-        self.path = target.with_name(f".{target.name}.drafts.jsonl")
+    CONTENT, WORK = "samples", "generating the same file"
+
+    def __init__(self, path: Path, subject: Mapping[str, Any]) -> None:
         self.known: dict[str, dict[tuple[int, int], list[int]]] = {"first": {}, "again": {}}
-        header = json.dumps({"version": WRITING_VERSION, **subject})
-        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
-        if not lines or lines[0] != header:
-            self.path.write_text(header + "\n", "utf-8")
-            lines = [header]
-        for line in lines[1:]:
-            try:
-                part, prompt, sample, tokens = json.loads(line)
-            except ValueError:
-                # The last one, where a process was stopped in its midst.
-                break
-            self.known[part][prompt, sample] = tokens
+        super().__init__(path, {"version": WRITING_VERSION, **subject})
 
     def add(self, part: str, prompt: int, sample: int, tokens: list[int]) -> None:
         """Write a sample down."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([part, prompt, sample, tokens]) + "\n")
+        self._write([part, prompt, sample, tokens])
+
+    def _take(self, value: Any) -> None:
+        part, prompt, sample, tokens = value
+        self.known[part][prompt, sample] = tokens
 
 
 class _Writer:
@@ -214,4 +219,6 @@ def score_published(
         }
         record = with_published(record, report, writing.setting, note)
         keep(record)
+        # Only now: what stops the scoring of it costs no sample.
+        drafts_of(path).unlink(missing_ok=True)
     return record

@@ -15,6 +15,7 @@ from accelerate.utils import SAFE_WEIGHTS_NAME, load_state_dict
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
+from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import ValidationPoint
 from training.loop.batches import RowSet
 from training.loop.processes import agreed
@@ -185,10 +186,8 @@ class RunFolder:
 
     def mark_failed(self, step: int, reason: str) -> None:
         """Write down when and why the run failed."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.failure_path.with_suffix(".partial")
-        partial.write_text(json.dumps({"step": step, "reason": reason, "identity": self._identity}, indent=2), "utf-8")
-        partial.replace(self.failure_path)
+        mark = {"step": step, "reason": reason, "identity": self._identity}
+        write_whole(self.failure_path, json.dumps(mark, indent=2))
 
     def save(
         self, accelerator: Accelerator, progress: Progress, save_shards: Callable[[Path], None] | None = None

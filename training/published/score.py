@@ -35,7 +35,7 @@ from training.published.scorers import (
 )
 from training.published.security import ANALYSED_LANGUAGE
 from training.published.tasks import EvaluationTask, ask_for_script, find_task
-from training.published.verdicts import Journal, make_limits, run_programs
+from training.published.verdicts import Verdicts, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits
 
@@ -218,7 +218,7 @@ def _open_runner(
     with Sandbox(request.workers, unsafe=request.is_unsafe) as sandbox:
         sandbox.require(task.language)
         subject = {"dataset": task.name, **what, "limits": asdict(limits), "sandbox": sandbox.backend_name}
-        with Journal(request.folder, subject, is_fresh=request.is_fresh) as journal:
+        with Verdicts(request.folder, subject, is_fresh=request.is_fresh) as journal:
             if journal.verdicts:
                 note(f"{len(journal.verdicts)} verdicts are known from {journal.path}")
             label = task.name if request.shows_progress else None

@@ -4,30 +4,26 @@ The journal is a JSONL file: first what the verdicts hold for, then one line for
 the same file again, with the same problems, limits and containment, goes on after the last line.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tqdm import tqdm
 
+from astraios_analysis.records.refusal import Refusal
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program, Verdict
+from training.spec.files import Journal
 
 VERSION = 1
 """Changes when the same program could get another verdict by another rule of scoring."""
 
 _DIGEST_LENGTH = 32
-
-
-class JournalError(RuntimeError):
-    """The journal cannot be written, or another process writes it; the message says what is kept and what to do."""
 
 
 def identify_program(program: Program) -> str:
@@ -36,80 +32,24 @@ def identify_program(program: Program) -> str:
     return hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH]
 
 
-class Journal:
-    """Verdicts that are known already, and the file that new ones are added to. Use it as a context manager."""
+class Verdicts(Journal):
+    """Verdicts that are known already, and the file that new ones are added to."""
+
+    CONTENT, WORK = "verdicts", "scoring the same file"
 
     def __init__(self, folder: Path, subject: Mapping[str, Any], *, is_fresh: bool = False) -> None:
-        header = json.dumps({"version": VERSION, **subject}, sort_keys=True)
-        name = hashlib.sha256(header.encode()).hexdigest()[:16]
-        self.path = folder / f"{subject['dataset']}-{name}.jsonl"
+        whole = {"version": VERSION, **subject}
+        name = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
         self.verdicts: dict[str, Verdict] = {}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise JournalError(f"{self.path}: cannot be opened ({error}); name a writable folder") from error
-        try:
-            self._lock()
-            if is_fresh:
-                os.ftruncate(self._descriptor, 0)
-            self._size = self._read()
-            if not self._size:
-                self._append(header)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        os.close(self._descriptor)
+        super().__init__(folder / f"{subject['dataset']}-{name}.jsonl", whole, is_fresh=is_fresh)
 
     def add(self, key: str, verdict: Verdict) -> None:
         """Write a verdict down."""
         fields = {"program": key, "status": verdict.status, "cpu": round(verdict.cpu_seconds, 4)}
-        self._append(json.dumps(fields | ({"message": verdict.message} if verdict.message else {})))
-        self.verdicts[key] = verdict
+        self._write(fields | ({"message": verdict.message} if verdict.message else {}))
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JournalError(
-                f"{self.path}: another process is scoring the same file; wait until it is done"
-            ) from error
-
-    def _read(self) -> int:
-        """Take over the verdicts; a last line that was not finished is cut off."""
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.ftruncate(self._descriptor, whole)
-        for line in content[:whole].splitlines()[1:]:
-            # What is damaged is run again.
-            try:
-                fields = json.loads(line)
-                verdict = Verdict(fields["status"], fields.get("message", ""), fields["cpu"])
-                self.verdicts[fields["program"]] = verdict
-            except (ValueError, TypeError, KeyError):
-                continue
-        return whole
-
-    def _append(self, line: str) -> None:
-        data = line.encode() + b"\n"
-        try:
-            n_written = os.write(self._descriptor, data)
-            if n_written < len(data):
-                # A full disk may take a part; the attempt to write the rest says why.
-                os.write(self._descriptor, data[n_written:])
-        except OSError as error:
-            os.ftruncate(self._descriptor, self._size)
-            raise JournalError(
-                f"{self.path}: cannot be written ({error.strerror}); the {len(self.verdicts)} verdicts in it are kept: "
-                "free some space, and the same command goes on"
-            ) from error
-        self._size += len(data)
+    def _take(self, value: Any) -> None:
+        self.verdicts[value["program"]] = Verdict(value["status"], value.get("message", ""), value["cpu"])
 
 
 # Where standard error is no terminal, a line now and then.
@@ -128,12 +68,12 @@ def make_limits(language: str, cpu_seconds: float | None = None) -> Limits:
     return Limits(cpu_seconds=seconds, wall_seconds=max(30.0, 10 * seconds), memory_bytes=memory)
 
 
-class ProgramsNotRun(RuntimeError):
+class ProgramsNotRun(Refusal):
     """The sandbox could not run some programs, so there is no score; what was found out is kept."""
 
 
 def run_programs(
-    sandbox: Sandbox, programs: Sequence[Program], *, journal: Journal | None = None, label: str | None = None
+    sandbox: Sandbox, programs: Sequence[Program], *, journal: Verdicts | None = None, label: str | None = None
 ) -> list[Verdict]:
     """Run programs, identical ones once, and none whose verdict the journal knows."""
     keys = {program: identify_program(program) for program in dict.fromkeys(programs)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import METRICS, ProblemCounts, RunRecord, Score, chance_level
 from astraios_analysis.records.reading import parse_json, read_text
 from astraios_analysis.records.refusal import Refusal
@@ -18,7 +19,6 @@ from training.published.measures import Part, Report, read_answer
 from training.published.problems import Problem, load_problems, read_problems
 from training.published.scorers import make_blocks
 from training.published.tasks import EvaluationTask, Sampling, find_task
-from training.spec.files import flush
 
 WRITING_VERSION = 2
 """Of what is generated: raised when the same model would write something else."""
@@ -111,14 +111,6 @@ def laid_out(
     return [[task.cut_again(problem, text)] for (problem, _), text in zip(asked_of, answers, strict=True)]
 
 
-def save_layout(path: Path, generations: list[list[Any]]) -> None:
-    """Write a file of generations in one step."""
-    partial = path.with_name(f".{path.name}.writing")
-    partial.write_text(json.dumps(generations), "utf-8")
-    flush(partial)
-    partial.replace(path)
-
-
 def lay_out_texts(writing: Writing, texts: Path, path: Path) -> Path:
     """Put what another program wrote after the prompts, a list of texts a line, into the published layout."""
     task = find_task(writing.dataset)
@@ -134,7 +126,7 @@ def lay_out_texts(writing: Writing, texts: Path, path: Path) -> Path:
     def refuse(prompts: list[str]) -> list[str]:
         raise Refusal(f"{task.name} asks again with what was answered first; generate it here")
 
-    save_layout(path, laid_out(task, problems, prompts, several, refuse))
+    write_whole(path, json.dumps(laid_out(task, problems, prompts, several, refuse)))
     return path
 
 

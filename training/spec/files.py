@@ -10,11 +10,11 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, ClassVar, Literal, Self
 
 from astraios_analysis.records.frame import load
 from astraios_analysis.records.refusal import Refusal
@@ -30,6 +30,79 @@ DIVERGED_FILE = "failed.json"
 _ERROR_FILE = "error.txt"
 # `run_state` holds a lock for an instant: who does not want to wait for a run still waits that long.
 _ATTEMPTS, _PAUSE = 5, 0.05
+
+
+class JournalError(Refusal):
+    """A journal cannot be written, or another process writes it; the message says what is kept and what to do."""
+
+
+class Journal:
+    """A file of JSON lines: first what they hold for, then values as they come. Use it as a context manager.
+
+    Whoever opens it again for the same subject finds the values in it, and goes on after the last whole line.
+    """
+
+    CONTENT: ClassVar[str] = "lines"
+    WORK: ClassVar[str] = "writing the same file"
+
+    def __init__(self, path: Path, subject: Mapping[str, Any], *, is_fresh: bool = False) -> None:
+        header = json.dumps(subject, sort_keys=True)
+        self.path, self._size, self._n_values = path, 0, 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be opened ({error}); name a writable folder") from error
+        try:
+            if not _lock_soon(self._descriptor):
+                raise JournalError(f"{path}: another process is {self.WORK}; wait until it is done")
+            first, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]
+            if is_fresh or first != header.encode():
+                lines = []
+                os.ftruncate(self._descriptor, 0)
+                self._append(header)
+            else:
+                # A last line that was not finished is cut off.
+                self._size = len(first) + 1 + sum(len(line) + 1 for line in lines)
+                os.ftruncate(self._descriptor, self._size)
+            for line in lines:
+                # What is damaged is found out again.
+                with suppress(ValueError, TypeError, KeyError):
+                    self._take(json.loads(line))
+                    self._n_values += 1
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        os.close(self._descriptor)
+
+    def _take(self, value: Any) -> None:
+        """Keep a value that the file has; raise an error where it is none."""
+
+    def _write(self, value: Any) -> None:
+        """Write a value down, and keep it."""
+        self._append(json.dumps(value))
+        self._take(value)
+        self._n_values += 1
+
+    def _append(self, line: str) -> None:
+        data = line.encode() + b"\n"
+        try:
+            n_written = os.write(self._descriptor, data)
+            if n_written < len(data):
+                # A full disk may take a part; the attempt to write the rest says why.
+                os.write(self._descriptor, data[n_written:])
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._size)
+            raise JournalError(
+                f"{self.path}: cannot be written ({error.strerror}); the {self._n_values} {self.CONTENT} in it are "
+                "kept: free some space, and the same command goes on"
+            ) from error
+        self._size += len(data)
 
 
 @dataclass(frozen=True)

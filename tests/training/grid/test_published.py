@@ -120,8 +120,15 @@ def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records
         # Trained to the end, and stopped before anything is generated.
         patched.setattr(published, "write_generations", Mock(side_effect=KeyboardInterrupt))
         told(*command, status=130)
+    with monkeypatch.context() as patched:
+        patched.setattr(published, "score_file", Mock(side_effect=KeyboardInterrupt))
+        told(*command, status=130)
     assert not (tmp_path / "runs" / f"{spec.run_id}.json").exists()
-    told(*command)
+    with monkeypatch.context() as patched:
+        # What was generated is not generated again where the scoring of it was stopped.
+        patched.setattr(published.Drafts, "add", Mock(side_effect=AssertionError))
+        told(*command)
+    assert not [*cache.rglob("*.drafts.jsonl")]
     record, whole = (load(tmp_path / name / f"{spec.run_id}.json") for name in ("runs", "undisturbed"))
     assert (record.method, record.val_curve, record.base_val_loss) == (method, whole.val_curve, whole.base_val_loss)
     scores = {score.metric: score for score in record.scores}
@@ -172,24 +179,30 @@ class TestGenerations:
         problems = home / "humanevalsynthesize_python.jsonl"
         writing = Writing("humanevalsynthesize_python", problems, n_samples=2, max_length=400)
         whole = write_generations(model, tokenizer, writing, tmp_path / "whole.json", subject="m").read_text()
-        add, n_added = published.Drafts.add, []
+        add, added = published.Drafts.add, []
+        drafts = tmp_path / ".again.json.drafts.jsonl"
 
-        def stop(self, *sample):
-            add(self, *sample)
-            n_added.append(sample)
-            if len(n_added) == 3:
-                raise KeyboardInterrupt
+        def stop_after(n):
+            def add_or_stop(self, *sample):
+                add(self, *sample)
+                added.append(sample[:3])
+                if len(added) == n:
+                    raise KeyboardInterrupt
 
-        with monkeypatch.context() as patched:
-            patched.setattr(published.Drafts, "add", stop)
+            return add_or_stop
+
+        for n in (2, 4):
+            monkeypatch.setattr(published.Drafts, "add", stop_after(n))
             with pytest.raises(KeyboardInterrupt):
                 write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m")
-        drafts = tmp_path / ".again.json.drafts.jsonl"
-        drafts.write_text(drafts.read_text() + '["first", 2, 1, [5')
-        n_added.clear()
-        monkeypatch.setattr(published.Drafts, "add", lambda self, *sample: n_added.append(sample))
+            drafts.write_text(drafts.read_text() + '["first", 2, 1, [5')
+        monkeypatch.setattr(published.Drafts, "add", stop_after(None))
         assert write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m").read_text() == whole
-        assert len(n_added) == 3 and not drafts.exists()
+        # Each sample once, whatever was torn; samples of other weights are none of theirs.
+        assert len(set(added)) == len(added) == 6
+        model.get_input_embeddings().weight.data *= 2
+        write_generations(model, tokenizer, writing, tmp_path / "again.json", subject="m")
+        assert len(added) == 12
 
     @pytest.mark.parametrize("task", ["synthesize", "fix"])
     @pytest.mark.parametrize(("column", "share"), [("canonical_solution", 1.0), ("buggy_solution", 0.0)])
@@ -208,8 +221,7 @@ class TestGenerations:
         path.write_text("\ufeff" + "\r\n".join(lines))
         assert "\u20281" in read_generations(lay_out_texts(writing, path, tmp_path / "out.json"))[0][1][0]
         command = ["generate", "--dataset", writing.dataset, "--problems", writing.problems, "--texts", path]
-        said = told(*command, "--out", tmp_path / "none" / "out.json", status=1).err
-        assert "out.json" in said and "cannot be read or written (No such file or directory)" in said
+        assert f"{path}: cannot be read or written (File" in told(*command, "--out", path / "x.json", status=1).err
         for last, message in (('["x', "line 3: is not valid JSON"), ("[1]", "line 3 is no list of texts")):
             path.write_text("\n".join([*lines[:2], last]))
             with pytest.raises(ValueError, match=f"texts: {message}"):

@@ -6,14 +6,14 @@ from unittest.mock import Mock
 import pytest
 
 from training.published.verdicts import (
-    Journal,
-    JournalError,
     ProgramsNotRun,
+    Verdicts,
     identify_program,
     make_limits,
     run_programs,
 )
 from training.sandbox.programs import Limits, Program, Verdict
+from training.spec.files import JournalError
 
 SUBJECT = {"dataset": "humanevalfix_python", "generations": "abc"}
 PASSED, FAILED = Verdict("passed", "", 0.25), Verdict("failed", "AssertionError: é", 0.5)
@@ -22,14 +22,14 @@ PASSED, FAILED = Verdict("passed", "", 0.25), Verdict("failed", "AssertionError:
 @pytest.fixture
 def path(tmp_path):
     """A journal's file that holds two verdicts."""
-    with Journal(tmp_path, SUBJECT) as journal:
+    with Verdicts(tmp_path, SUBJECT) as journal:
         journal.add("a", PASSED)
         journal.add("b", FAILED)
     return journal.path
 
 
 def read_verdicts(folder, **options):
-    with Journal(folder, SUBJECT, **options) as journal:
+    with Verdicts(folder, SUBJECT, **options) as journal:
         return dict(journal.verdicts)
 
 
@@ -37,14 +37,14 @@ def test_verdicts_come_back(tmp_path, path):
     assert read_verdicts(tmp_path) == {"a": PASSED, "b": FAILED}
     assert list(tmp_path.iterdir()) == [path]
     assert json.loads(path.read_text().splitlines()[0]).items() >= SUBJECT.items()
-    with Journal(tmp_path, SUBJECT | {"generations": "abd"}) as other:
+    with Verdicts(tmp_path, SUBJECT | {"generations": "abd"}) as other:
         assert other.verdicts == {}
 
 
 @pytest.mark.parametrize("n_cut", [1, 5, 30])
 def test_a_line_that_was_not_finished_is_cut_off(tmp_path, path, n_cut):
     path.write_bytes(path.read_bytes()[:-n_cut])
-    with Journal(tmp_path, SUBJECT) as journal:
+    with Verdicts(tmp_path, SUBJECT) as journal:
         assert journal.verdicts == {"a": PASSED}
         journal.add("c", PASSED)
     assert list(read_verdicts(tmp_path)) == ["a", "c"]
@@ -58,10 +58,10 @@ def test_a_damaged_line_costs_its_own_verdict_only(tmp_path, path):
 
 def test_who_comes_second_is_sent_away(tmp_path, path):
     with (
-        Journal(tmp_path, SUBJECT),
+        Verdicts(tmp_path, SUBJECT),
         pytest.raises(JournalError, match="another process is scoring the same file; wait"),
     ):
-        Journal(tmp_path, SUBJECT)
+        Verdicts(tmp_path, SUBJECT)
     assert list(read_verdicts(tmp_path)) == ["a", "b"]
 
 
@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(
         JournalError, match=r"file/x/humanevalfix_python-.*: cannot be opened .*; name a writable folder"
     ):
-        Journal(tmp_path / "file" / "x", SUBJECT)
+        Verdicts(tmp_path / "file" / "x", SUBJECT)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 10])
@@ -84,7 +84,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, n_bytes):
             return write(descriptor, data[: room.pop()])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with Journal(tmp_path, SUBJECT) as journal:
+    with Verdicts(tmp_path, SUBJECT) as journal:
         journal.add("a", PASSED)
         before = journal.path.read_bytes()
         # A full disk takes a part of a line before it refuses.
@@ -134,7 +134,7 @@ def make_programs(n_programs):
 
 
 def open_journal(folder):
-    return Journal(folder, {"dataset": "x"})
+    return Verdicts(folder, {"dataset": "x"})
 
 
 def test_identical_programs_run_once():
