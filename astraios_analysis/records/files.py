@@ -41,8 +41,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                # A write that finds no room names no file, and the temporary one says nothing.
+                error.filename = str(path)
             raise
 
 

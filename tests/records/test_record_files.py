@@ -201,6 +201,8 @@ def test_interrupted_save_leaves_the_old_file_alone(make_record, tmp_path, monke
         save(make_record(val_loss=1.0), tmp_path, overwrite=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+    # Whoever lets it through says which file it was.
+    assert getattr(failure, "filename", str(path)) == str(path)
 
 
 def test_folder_that_cannot_be_written_is_named(make_record, tmp_path):
