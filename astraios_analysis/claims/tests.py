@@ -404,22 +404,22 @@ def larger_less_robust(bench: Bench) -> Found:
         places = _at_every_size(scores)
         if len(places) < MIN_SIZES:
             raise NotTestable(f"{name}: {len(places)} sizes share a method; a trend needs {MIN_SIZES}")
+        if len(places) != len(sizes):
+            raise NotTestable(f"{name}: not measured at every size")
         used = [place for at in places.values() for place in at.values()]
         if np.isnan(scores.draws[:, used]).any(axis=1).mean() > 0.5:
             raise NotTestable(f"{name}: nothing is solved by some model in most resamples, and the drop is not defined")
         drawn = 1 - bench.drawn(scores)
         return {"": np.stack([drawn[:, list(at.values())].mean(axis=1) for at in places.values()], axis=-1)}
 
-    families = by_part(bench.datasets("robustness"), family)
     sizes = np.array(sorted({r.n_params_base for r in bench.records}), dtype=float)
+    families = by_part(bench.datasets("robustness"), family)
     return _summarise(bench, families, partial(_trend, x=np.log10(sizes), bench=bench))
 
 
 def _trend(name: str, family: Family, x: np.ndarray, bench: Bench) -> Evidence:
     """Return the slope of means over sizes, shape (1 + n_draws, n_sizes): over problems, or a t test over sizes."""
     means = family[""]
-    if means.shape[1] != len(x):
-        raise NotTestable(f"{name}: not measured at every size")
     if bench.scope == OTHER:
         fit = stats.linregress(x, means[0])
         found = _over_sizes(name, fit.slope, fit.stderr, len(x), len(x) - 2)

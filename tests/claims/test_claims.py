@@ -29,14 +29,13 @@ def judge(name, records, scope=THESE):
     return found
 
 
-def with_drops(records, slope, stderr=0.01):
+def with_drops(records, slope, stderr=0.01, name="embedded_robust_format"):
     """Records with a relative drop that changes with the size by so much a decade."""
     rng = np.random.default_rng(8)
 
     def drops(record):
         value = 0.4 + slope * np.log10(record.n_params_base / 1e5) + 0.005 * rng.standard_normal()
         fields = {"language": "python", "setting": "all_transformations", "source": "measured", "n_items": 100}
-        name = "embedded_robust_format"
         return (
             Score(dataset=name, metric="robust_drop@1", value=float(value), stderr=stderr, **fields),
             Score(dataset=name, metric="robust_pass@1", value=0.3, stderr=0.04, **fields),
@@ -164,6 +163,13 @@ class TestNotTestable:
         found = judge(name, records())
         assert found.verdict == "not testable here" and found.found is None and found.p_corrected is None
         assert reason in found.reason
+
+    def test_a_drop_that_some_size_lacks_takes_no_part(self):
+        whole = with_drops(simulate(sizes=(*SIZES, 9 * SIZES[-1])), -0.15)
+        part = with_drops([r for r in whole if r.n_params_base > SIZES[0]], 0.0, name="embedded_robust_syntax")
+        some = [r for r in whole if r.n_params_base == SIZES[0]]
+        alone, both = (judge("larger_less_robust", runs) for runs in (whole, some + part))
+        assert both.found.pooled.effect == alone.found.pooled.effect and both.verdict == "contradicted"
 
     def test_correlations_that_agree_over_sizes_end_at_1_and_are_no_surer_than_permutations(self):
         these, other = judge_claims(simulate(n_problems=400), claims=["loss_indicates"], n_draws=300)
