@@ -324,7 +324,7 @@ def loss_performance(
     style.plain_log(axes[0], "x")
     axes[0].invert_xaxis()
     handles = [
-        style.interval_handle(measured),
+        *style.interval_handles(measured),
         *style.model_handles(measured),
         style.handle("binomial regression, pooled", color="black", linewidth=1.0),
         style.handle("random guess", linestyle=(0, (4, 2))),

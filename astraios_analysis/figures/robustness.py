@@ -88,7 +88,7 @@ def robustness(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         ylabel = measure if position % len(shown) == 0 else ""
         style.label_panel(panel, DATASETS[dataset].title, words, reserve=2, ylabel=ylabel)
     style.start_at_zero(axes)
-    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
+    style.method_legend(figure, table["method"], [*style.interval_handles(table), *style.model_handles(table)])
     return figure, table
 
 
@@ -224,5 +224,5 @@ def security(table: pd.DataFrame) -> Figure:
         what = "scenarios" if setting.startswith("t0.2") else "prompts" if setting == "all" else "programs a run"
         words = f"{name_grid(grid)}: {n_models} models, {span(n)} {what}{style.in_seeds(rows)}"
         style.label_panel(panel, title, words, ylabel=METRICS[metric].label)
-    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
+    style.method_legend(figure, table["method"], [*style.interval_handles(table), *style.model_handles(table)])
     return figure

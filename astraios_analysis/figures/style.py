@@ -232,13 +232,16 @@ def handle(label: str, **looks: object) -> Line2D:
     return Line2D([], [], **{"color": GREY} | looks, label=plain(label))
 
 
-def interval_handle(table: pd.DataFrame) -> Line2D:
-    """Return the legend entry that names error bars: their level, and how they were made (the column ``interval``)."""
+def interval_handles(table: pd.DataFrame) -> list[Line2D]:
+    """Return the legend entry that names error bars: their level, and how they were made (the column ``interval``).
+
+    None where no interval is known.
+    """
     level, known = table["level"].iloc[0], {kind for kind in table["interval"] if kind != "none"}
     ways = ["bootstrap over problems"] if any(kind.startswith("bootstrap") for kind in known) else []
     ways += ["normal"] if any("normal" in kind for kind in known) else []
     label = f"{100 * level:g} % interval ({' or '.join(ways)})"
-    return handle(label, marker="|", markersize=7, linestyle="")
+    return [handle(label, marker="|", markersize=7, linestyle="")] if ways else []
 
 
 def legend_columns(figure: Figure, handles: Sequence[Line2D], at_most: int) -> int:
@@ -356,8 +359,12 @@ def draw_prediction(panel: Axes, x: float, rows: pd.DataFrame, level: float, col
 
 
 def split_grids(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Split the table of a figure that grids share, each part without the columns that its grid lacks."""
-    return [(grid, own.dropna(axis=1, how="all")) for grid, own in table.groupby("grid", sort=False)]
+    """Split the table of a figure that grids share, each part without the columns that its grid lacks.
+
+    Intervals keep theirs: scores of which none is known have gaps there.
+    """
+    kept = table.columns.isin(["lower", "upper"])
+    return [(grid, own.loc[:, kept | own.notna().any()]) for grid, own in table.groupby("grid", sort=False)]
 
 
 def model_handles(table: pd.DataFrame) -> list[Line2D]:

@@ -92,7 +92,7 @@ def task_performance(scores: pd.DataFrame, votes: dict[str, bool]) -> tuple[Figu
     known = {name for dataset in shown for name in _references(dataset)}
     references = [_reference_handle(name) for name in _DASHES if name in known]
     style.method_legend(
-        figure, table["method"], [style.interval_handle(table), *references, *style.model_handles(table)]
+        figure, table["method"], [*style.interval_handles(table), *references, *style.model_handles(table)]
     )
     style.say_undrawn(figure, rest, votes)
     return figure, table
@@ -166,7 +166,7 @@ def mean_performance(table: pd.DataFrame) -> Figure:
         n_models = len(style.models_in(rows))
         words = f"{name_grid(grid)}, {n_models} models{style.in_seeds(rows)}\nmean of {', '.join(names)}"
         style.label_panel(panel, title, words, reserve=4, ylabel="mean of primary scores")
-    style.method_legend(figure, table["method"], [style.interval_handle(table), *style.model_handles(table)])
+    style.method_legend(figure, table["method"], [*style.interval_handles(table), *style.model_handles(table)])
     return figure
 
 
@@ -220,7 +220,7 @@ def zero_against_one_shot(scores: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             line(DATASETS[name].majority or 0, color=GREY, linewidth=0.9, linestyle=_DASHES[_COMMONEST])
         panel.set(xlim=(0, top), ylim=(0, top), xlabel="zero-shot accuracy", ylabel="one-shot accuracy")
         style.label_panel(panel, DATASETS[name].title, f"both: {style.describe_models(both, scores)}")
-    handles = [style.interval_handle(table), _reference_handle(_COMMONEST), *style.size_handles(table)]
+    handles = [*style.interval_handles(table), _reference_handle(_COMMONEST), *style.size_handles(table)]
     style.method_legend(figure, table["method"], handles)
     return figure, table
 

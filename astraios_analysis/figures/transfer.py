@@ -127,7 +127,7 @@ def score_scaling(
         style.label_panel(panel, name_dataset(name), f"{words}\n{law}{refused}", reserve=2, **labels)
     measured = primary[primary["dataset"].isin(datasets)]
     handles = [
-        style.interval_handle(measured),
+        *style.interval_handles(measured),
         style.handle("fitted", linewidth=1.1),
         style.handle("extrapolated", linewidth=1.1, linestyle="--"),
         style.handle("50 %", linewidth=2.2),
@@ -495,7 +495,7 @@ def _transfer_panels(points: pd.DataFrame, fits: pd.DataFrame) -> Figure:
         words = f"{who}\n{_say_slope(fit)}"
         style.label_panel(panel, name_dataset(fit["dataset"]), words, reserve=2, xlabel=xlabel, ylabel=ylabel)
     handles = [
-        style.interval_handle(points),
+        *style.interval_handles(points),
         style.handle("large on small, errors in both", color="black", linewidth=0.9),
         style.handle("differences unchanged", linewidth=0.8, linestyle=":"),
     ]

@@ -166,6 +166,14 @@ def test_points_without_an_interval_are_drawn(panel):
     assert panel.dataLim.y0 == pytest.approx(0.3)
 
 
+def test_a_grid_of_which_no_interval_is_known_is_drawn_and_none_is_named(panel):
+    nothing = {"lower": None, "upper": None, "level": 0.95, "interval": "none", "n_seeds": None}
+    rows = pd.DataFrame({"grid": "own", "method": "lora", "n_params_base": [1e9, 2e9], "value": [0.4, 0.5], **nothing})
+    ((grid, own),) = style.split_grids(rows)
+    style.draw_models(panel, own, own["n_params_base"])
+    assert grid == "own" and "n_seeds" not in own and style.interval_handles(own) == []
+
+
 def test_long_names_of_methods_fit_into_the_figure(panel):
     names = [f"{n}-layers-of-prefix-tuning-with-virtual-tokens-{n % 2}" for n in range(12)]
     names.append("0-layers-of-many-virtual-tokens-0")
