@@ -886,7 +886,8 @@ class Comparison(Result):
         The size from which on the method ahead at the largest size is ahead, one row a data set
         (`scores.contrasts.crossing`).
     run_sd : DataFrame
-        What is known of the standard deviation of one run: ``dataset, run_sd, source``.
+        What is known of the standard deviation of one run, beyond what the runs of its seed share: ``dataset, run_sd,
+        source``.
     notes : list of str
         What was left out of a table, and what looks wrong in it.
     """

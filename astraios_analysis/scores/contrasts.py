@@ -31,7 +31,7 @@ from astraios_analysis.scores.bootstrap import (
     primary_score,
     problem_statistics,
 )
-from astraios_analysis.scores.models import group_models, model_scores, require_measure, require_one_grid
+from astraios_analysis.scores.models import group_models, mean_squares, model_scores, require_measure, require_one_grid
 from astraios_analysis.scores.ranks import measured_datasets
 
 REFERENCE = "fft"
@@ -234,14 +234,16 @@ def _crossings(values: np.ndarray, log_sizes: np.ndarray) -> np.ndarray:
 def run_sd(records: Sequence[RunRecord], measured: Measured) -> tuple[float, str] | None:
     """Return what is known of the SD of one run, and from what: seeds, or second files of one model; None if nothing.
 
-    Two files of one model differ by sampling, and by what else their making differed in: the root mean square of their
+    As `tipping_sd` is, it is of runs that are independent: what the runs of a seed share cancels between methods. Two
+    files of one model differ by sampling, and by what else their making differed in: the root mean square of their
     differences over the square root of two is a floor of the SD between training runs. The task with most such pairs
     stands for all.
     """
-    several = [list(runs.values()) for runs in measured.runs.values() if len(runs) > 1]
-    if several:
-        variances, dof = [np.var(runs, ddof=1) for runs in several], [len(runs) - 1 for runs in several]
-        return float(np.sqrt(np.average(variances, weights=dof))), f"seeds of {len(several)} models"
+    of_sizes = [[runs for (n, _), runs in measured.runs.items() if n == size] for size in measured.sizes]
+    squares, dof = np.concatenate([mean_squares(pd.DataFrame(own).to_numpy(float))[1] for own in of_sizes if own]).T
+    if dof.any():
+        words = f"seeds of {np.count_nonzero(dof)} models, beyond what the runs of a seed share"
+        return float(np.sqrt(np.average(squares, weights=dof))), words
     if measured.name == LOSS:
         return None
     found: dict[str, list[float]] = {}

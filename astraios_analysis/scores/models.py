@@ -314,7 +314,7 @@ def run_noise(scores: ModelScores, seed: int = 0) -> np.ndarray:
     """
     draw = partial(_normals, len(scores.draws), seed, scores.dataset == LOSS)
     places = scores.places
-    shared, own = zip(*(_mean_squares(scores.runs_by_seed(list(at.values()))) for at in places.values()), strict=True)
+    shared, own = zip(*(mean_squares(scores.runs_by_seed(list(at.values()))) for at in places.values()), strict=True)
     scale = _scale(scores)
     of_size = np.array([scale[list(at.values())].mean() for at in places.values()])
     of_model = scale[[place for at in places.values() for place in at.values()]]
@@ -349,13 +349,13 @@ def _normals(n: int, seed: int, is_loss: bool, name: str) -> np.ndarray:
 
 def share_of_seeds(runs: np.ndarray) -> float:
     """Return the share of the variance of one run that the runs of its seed share, from runs of a size."""
-    (square, _), own = _mean_squares(runs)
+    (square, _), own = mean_squares(runs)
     alone = float(np.mean(own[:, 0])) if len(own) else 0.0
     together = max(square - alone, 0.0) / max(len(own), 1)
     return together / (together + alone) if together else 0.0
 
 
-def _mean_squares(runs: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
+def mean_squares(runs: np.ndarray) -> tuple[tuple[float, float], np.ndarray]:
     """Return mean square and degrees of freedom of what seeds of a size share, and those of models' own, (n_models, 2).
 
     Runs are of shape (n_models, n_seeds), NaN where there is none. What one method's runs scatter by is their own:

@@ -96,6 +96,14 @@ def test_losses_over_seeds_are_a_paired_t_test(trained):
     assert rows_of(found)["stderr"].isna().all()
 
 
+def test_the_sd_of_one_run_is_what_its_seed_does_not_share(trained):
+    off = {0: -0.2, 1: 0.0, 2: 0.3}
+    moved = [run.model_copy(update={"val_loss": run.val_loss + off[run.seed]}) for run in trained]
+    apart = [run.model_copy(update={"seed": run.seed + 10 * ord(run.method[0])}) for run in moved]
+    sd, same, own = (aa.compare(runs, dataset="val_loss").run_sd["run_sd"].iloc[0] for runs in (trained, moved, apart))
+    assert sd == pytest.approx(0.01, rel=0.5) and same == pytest.approx(sd, rel=0.5) and own > 0.2
+
+
 def test_models_of_different_seeds_are_a_welch_test(trained):
     runs = [r for r in trained if r.method == "fft" or (r.method, r.seed) in {("lora", 1), ("lora", 2)}]
     losses = [[r.val_loss for r in runs if (r.method, r.size) == (m, trained[0].size)] for m in ("fft", "lora")]
