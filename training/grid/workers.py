@@ -21,6 +21,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from astraios_analysis.records.frame import load
 from astraios_analysis.records.refusal import Refusal
 from training.spec.files import damage, last_line, mark_error, record_path, require_writable
@@ -151,6 +153,8 @@ def _work_off(connection: Connection, folders: Folders) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # Its own lock is a semaphore, which a worker that is stopped leaves behind, and Python complains of.
+    tqdm.set_lock(threading.RLock())
     while True:
         try:
             kind, text = connection.recv()

@@ -8,11 +8,12 @@ from unittest.mock import Mock
 
 import pytest
 import tiny_grid as TINY
+from tqdm import tqdm
 from waiting import wait_until
 
 from training.__main__ import main
 from training.grid import bases
-from training.grid.workers import Folders, Task, Worker, _Launch, launch
+from training.grid.workers import Folders, Task, Worker, _Launch, _work_off, launch
 from training.spec.files import exclusive, run_lock, run_state
 from training.spec.grids import PRESETS, embedded_size
 
@@ -69,6 +70,16 @@ def test_a_killed_worker_is_a_failed_run_with_a_reason(tmp_path):
         message == "the worker process ended (exit code -9); it was killed, perhaps for want of memory: try fewer jobs"
     )
     assert run_state(tmp_path, FFT.run_id).detail == message
+
+
+def test_a_worker_that_is_stopped_leaves_no_semaphore_behind():
+    def work():
+        ours, theirs = multiprocessing.Pipe()
+        ours.close()
+        _work_off(theirs, None)
+        sys.exit(hasattr(tqdm.get_lock(), "mp_lock"))
+
+    assert TINY.in_a_process(work) == 0
 
 
 def test_a_worker_sees_the_gpu_it_is_pinned_to(tmp_path, monkeypatch):
