@@ -16,9 +16,10 @@ from astraios_analysis.records.frame import METHODS
 from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.grid.workers import Outcome
+from training.published.security import AnalyserUnavailable, describe_analyser
 from training.published.tasks import TASKS
 from training.sandbox.pool import Sandbox
-from training.sandbox.programs import SandboxUnavailable
+from training.sandbox.programs import JavaUnavailable, SandboxUnavailable
 from training.spec.grids import CORPORA, PRESETS, check_corpus, preset
 from training.spec.own import read_grid
 from training.spec.run import BasePrecision, LoopSettings, Precision, RunSpec
@@ -187,10 +188,15 @@ def processors() -> int:
 
 
 def require_containment(scoring: Scoring | None, otherwise: str) -> None:
-    """Find out before anything is computed whether programs can be run at all."""
-    if scoring is None or scoring.unsafe:
+    """Find out before anything is computed whether programs can be run, and analysed, at all."""
+    if scoring is None:
         return
+    tasks = [TASKS[name] for name in scoring.datasets]
     try:
-        Sandbox(workers=1).close()
-    except SandboxUnavailable as error:
-        raise Refusal(f"{error}; {otherwise}") from error
+        with Sandbox(workers=1, unsafe=scoring.unsafe) as sandbox:
+            for language in sorted({task.language for task in tasks if task.kind in ("programs", "robustness")}):
+                sandbox.require(language)
+        if "security" in (*scoring.measures, *(task.kind for task in tasks)):
+            describe_analyser()
+    except (SandboxUnavailable, JavaUnavailable, AnalyserUnavailable) as error:
+        raise Refusal(f"{str(error).rstrip('.')}; {otherwise}") from error

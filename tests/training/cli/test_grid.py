@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -163,6 +164,10 @@ def test_without_containment_nothing_is_trained_or_scored(refused, monkeypatch, 
     assert "no containment works here" in errors
     assert "--no-scores trains without running any program" in errors
     assert "nothing was scored" in refused("grid", "score", "--preset", "tiny", "--runs", tmp_path)
+    # Nor where what is run cannot be analysed.
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "bandit is not installed" in refused("grid", "run", "--preset", "smoke", "--runs", tmp_path, "--unsafe")
 
 
 def test_failures_are_listed_and_are_the_exit_status(told, monkeypatch, tmp_path, tiny):

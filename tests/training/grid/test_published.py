@@ -157,6 +157,13 @@ def test_the_grid_of_the_study_does_all_of_it(home, tmp_path, monkeypatch, told,
     command += ["--base-precision", "bf16", "--runs", tmp_path / "runs", "--cache", tmp_path / "cache"]
     command += ["--dataset", "humanevalsynthesize_python", "--problems"]
     assert "has no humanevalsynthesize_python.jsonl or" in refused(*command, tmp_path)
+    with monkeypatch.context() as bare:
+        # Said before anything is trained.
+        bare.setenv("PATH", str(tmp_path))
+        TINY.write_problems(tmp_path / "humanevalfix_java.jsonl", TINY.java_rows())
+        assert "install a JDK, version 17 or newer; grid run --no-scores" in refused(
+            *command[:-2], "humanevalfix_java", "--problems", tmp_path
+        )
     # Worker processes read presets anew: here the work is done in this one.
     monkeypatch.setattr("training.cli.grid.launch", in_this_process)
     told(*command, home)
