@@ -5,19 +5,12 @@ from types import SimpleNamespace
 from typing import get_args
 
 import click
-import torch
-from peft import PeftModel
-from tokenizers import Tokenizer
-from transformers import PreTrainedModel
 
 from astraios_analysis.records.commands import flag, option
 from astraios_analysis.records.frame import RunRecord, load
 from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import CACHE, Command, at_most_one, folder
-from training.grid.bases import load_tuned
-from training.grid.published import drafts_of, write_for_vllm, write_generations
-from training.models.pretrained import open_model
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts
 from training.spec.run import Precision, RunSpec
@@ -90,7 +83,24 @@ def command(given: SimpleNamespace) -> None:
     if given.texts is not None:
         say(f"{lay_out_texts(writing, given.texts, out)} is written")
         return
-    model, tokenizer, subject = _model_of(given)
+    _check_model(given)
+    # Brings torch, which help and refusals do without.
+    import torch
+    from peft import PeftModel
+
+    from training.grid.bases import load_tuned
+    from training.grid.published import drafts_of, write_for_vllm, write_generations
+    from training.models.pretrained import open_model
+
+    if given.record is not None:
+        record = load(given.record)
+        (model, tokenizer), subject = load_tuned(spec_of(record), given.cache), record.run_id
+    else:
+        model, tokenizer = open_model(str(given.model))
+        if given.adapter is not None:
+            model = PeftModel.from_pretrained(model, given.adapter)
+        model.eval()
+        subject = f"{given.model.resolve()}, {given.adapter and given.adapter.resolve()}"
     if for_vllm is not None:
         say(f"written into {for_vllm}: {write_for_vllm(model, tokenizer, writing, for_vllm)}")
         return
@@ -100,22 +110,15 @@ def command(given: SimpleNamespace) -> None:
     say(f"{out} is written ({writing.setting}); score it with `python -m training score`")
 
 
-def _model_of(given: SimpleNamespace) -> tuple[PreTrainedModel | PeftModel, Tokenizer, str]:
+def _check_model(given: SimpleNamespace) -> None:
     at_most_one(run=given.record, model=given.model)
     # The run's own tuning stays on its base.
     at_most_one(run=given.record, adapter=given.adapter)
-    if given.record is not None:
-        record = load(given.record)
-        return *load_tuned(spec_of(record), given.cache), record.run_id
-    if given.model is None:
+    if given.record is None and given.model is None:
         raise Refusal("there is no model: give --run, or --model with --adapter where there is one")
     for place in filter(None, (given.model, given.adapter)):
         if not place.is_dir():
             raise Refusal(f"{place} is no folder; give that of a model or adapter, with its configuration and weights")
-    found, tokenizer = open_model(str(given.model))
-    if given.adapter is not None:
-        found = PeftModel.from_pretrained(found, given.adapter)
-    return found.eval(), tokenizer, f"{given.model.resolve()}, {given.adapter and given.adapter.resolve()}"
 
 
 def spec_of(record: RunRecord) -> RunSpec:

@@ -21,10 +21,6 @@ from training.cli.shared import (
     scoring_of,
 )
 from training.grid.estimates import available_memory, estimate_memory, gpus, in_gib, shortage
-from training.grid.run import run
-from training.loop.processes import is_first_process
-from training.loop.reporting import Reporting
-from training.loop.train import DivergedError
 from training.spec.files import record_path
 from training.spec.run import RunSpec, check_sharding
 
@@ -75,6 +71,12 @@ def command(given: SimpleNamespace) -> int:
     require_containment(scoring, "--no-scores trains without running any program")
     if not given.no_memory_check:
         check_memory(spec, **how)
+    # Brings torch, which help and refusals do without.
+    from training.grid.run import run
+    from training.loop.processes import is_first_process
+    from training.loop.reporting import Reporting
+    from training.loop.train import DivergedError
+
     was_finished = record_path(choice.runs_dir, spec.run_id).exists()
     reporting = Reporting(log_with=tuple(given.log_with or ()), folder=given.log_dir)
     try:

@@ -11,8 +11,6 @@ from astraios_analysis.records.commands import JSON, option
 from astraios_analysis.records.notation import table_text
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import METHOD, Command, at_most_one, folder, several
-from training.models.counts import count_adapter, count_parameters
-from training.models.pretrained import size_config
 from training.spec.grids import PRESETS, preset
 from training.spec.run import ParameterCounts
 
@@ -56,6 +54,10 @@ def command(given: SimpleNamespace) -> None:
     at_most_one(preset=given.preset, adapter=given.adapter)
     if given.adapter is None and given.config is not None:
         raise Refusal("--config is the base of --adapter: name the adapters, or leave it out")
+    # Brings torch, which help does without.
+    from training.models.counts import count_adapter, count_parameters
+    from training.models.pretrained import size_config
+
     if given.adapter is None:
         # Seeds share their counts: one row for each size and method.
         runs = preset(given.preset or "starcoderbase").runs(given.size, given.method)

@@ -37,12 +37,12 @@ def test_table_has_a_line_for_each_model(told):
 
 def test_only_what_trains_or_counts_needs_torch(tmp_path):
     code = (
-        "import sys; from training.__main__ import main\n"
+        "import sys; from training.cli.main import COMMANDS, main\n"
         "assert main(['--help']) == 0\n"
         "assert {'torch', 'pandas', 'pydantic'}.isdisjoint(sys.modules)\n"
         "import training.models.architectures, training.corpus.statistics, training.corpus.texts\n"
         "for command in (['grid', 'list'], ['grid', 'status', '--preset', 'smoke'], ['corpus', '--show', '1'],\n"
-        "                ['estimate', '--preset', 'starcoderbase']):\n"
+        "                ['estimate', '--preset', 'starcoderbase'], *([name, '--help'] for name in COMMANDS)):\n"
         "    assert main(command) == 0\n"
         "    assert {'torch', 'transformers', 'peft', 'datasets'}.isdisjoint(sys.modules), command"
     )

@@ -107,7 +107,7 @@ def test_a_specification_of_ones_own_trains_resumes_generates_scores_and_records
     (path, grid), cache = own_grid(home, tmp_path), tmp_path / "cache"
     (spec,) = grid.runs([architecture], [method])
     command = ["run", "--spec", path, "--size", architecture, "--method", method, "--cache", cache]
-    monkeypatch.setattr("training.cli.one.run", partial(run, checkpoint_every=1))
+    monkeypatch.setattr("training.grid.run.run", partial(run, checkpoint_every=1))
     told(*command, "--runs", tmp_path / "undisturbed", "--no-scores")
     # As the study asks, but for two samples of each problem.
     monkeypatch.setattr("training.published.tasks.TASKS", SHORT_TASKS)
