@@ -167,7 +167,6 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
                 dtype = reference.dtype if reference.dtype.is_floating_point else None
                 bottleneck = bottleneck.to(reference.device, dtype)
             getattr(self, f"bottleneck_{position}")[adapter_name] = bottleneck
-        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run the frozen module with the active adapters around it; alone when adapters are disabled."""
@@ -244,7 +243,6 @@ class BottleneckModel(BaseTuner):
             target.update_layer(adapter_name, peft_config, positions)
             return
         layer = BottleneckLayer(target, hidden_size=getattr(self.model.config, "hidden_size", None))
-        layer.set_adapter(self.active_adapters)
         layer.update_layer(adapter_name, peft_config, positions)
         self._replace_module(parent, target_name, layer, target)
 

@@ -112,3 +112,7 @@ def test_a_model_with_adapters_is_refused(base_of):
     for carrier in (model, model.get_base_model()):
         with pytest.raises(ValueError, match="already carries adapters, so 'adapterh' cannot start from it"):
             apply_tuning(carrier, tuning_of("adapterh"))
+    # The base model that is got back is frozen, and full fine-tuning updates all of it.
+    base = model.unload()
+    assert not any(weight.requires_grad for weight in base.parameters())
+    assert all(weight.requires_grad for weight in apply_tuning(base, tuning_of("fft")).parameters())
