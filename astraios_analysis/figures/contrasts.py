@@ -10,6 +10,7 @@ from astraios_analysis.figures import style
 from astraios_analysis.figures.spec import BARS, figure, require_rows, round_table
 from astraios_analysis.figures.style import METHOD_STYLES, join, name_dataset, name_method, size_label
 from astraios_analysis.records.registry import LOSS, MEAN_GENERATION, METRICS, find_dataset
+from astraios_analysis.records.schema import order_methods
 
 _GAP = 0.09  # of the step between two sizes, between neighbouring methods
 
@@ -22,7 +23,12 @@ def _say_contrasts(table: pd.DataFrame) -> str | None:
     for size, own in rows.groupby("size", sort=False):
         clear = own[(own["lower"] > 0) | (own["upper"] < 0)]
         better = (clear["difference"] < 0) if lower_is_better else (clear["difference"] > 0)
-        above, below = (join(map(name_method, clear.loc[side, "method_b"])) for side in (better, ~better))
+        others = [set(clear.loc[side, "method_b"]) for side in (better, ~better)]
+        everyone = own["method_b"].nunique()
+        above, below = (
+            f"all {everyone} others" if len(side) == everyone > 2 else join(map(name_method, order_methods(side)))
+            for side in others
+        )
         found = [f"{above} better"] * bool(above) + [f"{below} worse"] * bool(below)
         none = "none clearly apart" if own["lower"].notna().any() else "no interval is known"
         parts.append(f"at {size} {' and '.join(found) or none}")
@@ -61,10 +67,7 @@ def contrast_panels(table: pd.DataFrame) -> Figure:
         metric = find_dataset(name).primary_metric
         ylabel = f"{METRICS[metric].label if metric else 'score'} minus {first}"
         style.label_panel(panel, name_dataset(name), _count_clear(rows), xlabel="base model parameters", ylabel=ylabel)
-    looks = [METHOD_STYLES[method] for method in methods]
-    handles = [style.handle(s.label, color=s.colour, marker=s.marker, linestyle="") for s in looks]
-    columns = style.legend_columns(figure, handles, 8)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+    style.method_legend(figure, methods)
     style.say_undrawn(figure, rest, {})
     return figure
 
@@ -75,7 +78,8 @@ def _draw_contrasts(panel: Axes, rows: pd.DataFrame, methods: Sequence[str]) -> 
     for place, method in enumerate(methods):
         own, look = rows[rows["method_b"] == method].sort_values("n_params"), METHOD_STYLES[method]
         # Markers stand side by side: sizes are categories here.
-        x = own["n_params"].map(sizes.index) + _GAP * (place - (len(methods) - 1) / 2)
+        gap = min(_GAP, 0.9 / len(methods))
+        x = own["n_params"].map(sizes.index) + gap * (place - (len(methods) - 1) / 2)
         panel.vlines(x, own["lower"].astype(float), own["upper"].astype(float), color=look.colour, linewidth=0.8)
         panel.plot(x, own["difference"], look.marker, color=look.colour, linestyle="-", linewidth=0.6, markersize=3.5)
     panel.set_xticks(range(len(sizes)), [size_label(size) for size in sizes])

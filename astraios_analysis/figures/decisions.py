@@ -24,6 +24,7 @@ from astraios_analysis.figures.style import (
     span,
 )
 from astraios_analysis.figures.transfer import say_refused
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.registry import DATASETS, LOSS, MEAN_GENERATION, METRICS, RELEASED
 from astraios_analysis.records.schema import METHODS, order_methods
 
@@ -132,7 +133,7 @@ def best_method(table: pd.DataFrame) -> Figure:
         sizes = rows.groupby("grid", sort=False)["n_params_base"].max().map(size_label)
         at = "; ".join(f"{name} at {size}" for name, size in sizes.items())
         where = at if kind == "predicted" else "at the largest size of most methods"
-        words = f"{rows['method'].nunique()} methods, {BEST[kind]}\n{where}"
+        words = f"{count(rows['method'].nunique(), 'method')}, {BEST[kind]}\n{where}"
         style.label_panel(panel, f"P(best), {kind}", words)
     return figure
 
@@ -288,8 +289,8 @@ def cost_performance(table: pd.DataFrame) -> Figure:
     for panel, (grid, name, rows) in zip(axes, panels, strict=True):
         _draw_costs(panel, rows)
         counts = rows["kind"].value_counts()
-        predicted = "not predicted" if counts.get("refused", 0) else f"{counts.get('predicted', 0)} predictions"
-        words = f"{name_grid(grid)}\n{counts.get('measured', 0)} models, {predicted}"
+        predicted = "not predicted" if counts.get("refused", 0) else count(counts.get("predicted", 0), "prediction")
+        words = f"{name_grid(grid)}\n{count(counts.get('measured', 0), 'model')}, {predicted}"
         axes_labels = {"xlabel": _COST_LABELS[rows["cost"].iloc[0]], "ylabel": METRICS[rows["metric"].iloc[0]].label}
         style.label_panel(
             panel, textwrap.fill(style.shorten(name_dataset(name), 32), 20), words, reserve=2, **axes_labels
@@ -366,10 +367,12 @@ def claim_effects(table: pd.DataFrame) -> Figure:
     panels = list(shown.groupby("claim", sort=False))
     # Panels of a row are as tall as the one with most parts.
     panels.sort(key=lambda named: -len(named[1]))
-    heights = [max(len(rows) for _, rows in panels[place : place + 2]) + 8 for place in range(0, len(panels), 2)]
-    grid = {"height_ratios": heights}
-    figure, axes = style.small_multiples(len(panels), 2, row_height=0.125 * float(np.mean(heights)), gridspec_kw=grid)
-    several = table["suite"].nunique() > 1
+    heights = [max(len(rows) for _, rows in panels[place : place + 2]) for place in range(0, len(panels), 2)]
+    grid, n_suites = {"height_ratios": heights}, table["suite"].nunique()
+    # A line of each part, and what stands above and below a panel.
+    row_height = 0.1 * float(np.mean(heights)) + 1.0 + 0.4 * n_suites
+    figure, axes = style.small_multiples(len(panels), 2, row_height=row_height, gridspec_kw=grid)
+    several = n_suites > 1
     for panel, (name, rows) in zip(axes, panels, strict=True):
         _draw_claim(panel, rows, table[(table["claim"] == name) & (table["part"] == "pooled")], several)
     return figure

@@ -26,6 +26,7 @@ from astraios_analysis.prediction.chain import POOLED, WITHIN, LossRegression
 from astraios_analysis.prediction.forecast import fit_outcome
 from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS, METRICS, find_dataset, order_datasets
 from astraios_analysis.records.schema import order_methods
@@ -45,6 +46,8 @@ def _say_loss(table: pd.DataFrame) -> str:
     sizes = list(models.groupby("n_params_base"))
     firsts = sum(find_ends(rows, "val_loss")[0]["method"] == best["method"] for _, rows in sizes)
     values = [f"{row['val_loss']:.3g} ({name_method(row['method'])})" for row in (best, worst)]
+    if models["method"].nunique() == 1:
+        return f"At {best['size']}, {values[0]} nats per token."
     return (
         f"At {best['size']}, from {values[0]} to {values[1]} nats per token; {name_method(best['method'])} has the "
         f"lowest loss at {firsts} of {len(sizes)} sizes."
@@ -75,10 +78,11 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
     lines = _law_rows(runs, losses, level)
     table = round_table(pd.concat([measured, lines], ignore_index=True) if len(lines) else measured)
     methods = order_methods(measured["method"])
-    figure, axes = style.small_multiples(len(methods) + 1, 4, row_height=1.95, sharex=True, sharey=True)
+    alone = methods[: style.MAX_PANELS - 1]
+    figure, axes = style.small_multiples(len(alone) + 1, 4, row_height=1.95, sharex=True, sharey=True)
     points = table[table["kind"] != "line"]
-    _all_methods(axes[0], points[points["kind"] != "seed"])
-    for panel, method in zip(axes[1:], methods, strict=True):
+    _all_methods(axes[0], points[points["kind"] != "seed"], len(alone))
+    for panel, method in zip(axes[1:], alone, strict=True):
         _one_method(panel, table[table["method"] == method])
     for position, panel in enumerate(axes):
         is_lowest = position + 4 >= len(axes)
@@ -87,12 +91,11 @@ def cross_entropy(losses: pd.DataFrame, runs: Sequence[RunRecord], level: float)
         panel.tick_params(axis="x", labelbottom=is_lowest)
         style.plain_log(panel)
         panel.set_ylabel(LOSS_LABEL if position % 4 == 0 else "")
-    handles = [style.handle("base model, untuned", linestyle=":")] * bool(losses["base_val_loss"].notna().any())
-    handles += style.model_handles(losses)
+    has_base = bool(losses["base_val_loss"].notna().any())
+    handles = [style.handle("base model, untuned", linestyle=":")] * has_base + style.model_handles(losses)
     if len(lines):
-        band = f"law and {100 * level:g} % confidence band"
-        handles.append(style.handle(band, linewidth=1.1))
-        handles.append(style.handle("extrapolated", linewidth=1.1, linestyle="--"))
+        handles.append(style.handle(f"law and {100 * level:g} % confidence band", linewidth=1.1))
+        handles += [style.handle("extrapolated", linewidth=1.1, linestyle="--")] * bool(lines["is_extrapolated"].any())
     style.method_legend(figure, methods, handles)
     return figure, table
 
@@ -114,7 +117,7 @@ def _law_rows(runs: Sequence[RunRecord], losses: pd.DataFrame, level: float) -> 
     return pd.concat(parts, ignore_index=True).assign(kind="line")
 
 
-def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
+def _all_methods(panel: Axes, models: pd.DataFrame, n_alone: int) -> None:
     base = models.groupby("n_params_base")["base_val_loss"].mean()
     panel.plot(base.index.astype(float), base, color=GREY, linestyle=":", linewidth=1.1)
     for method, own in models.groupby("method", sort=False):
@@ -124,7 +127,8 @@ def _all_methods(panel: Axes, models: pd.DataFrame) -> None:
         for part, hollow in zip(style.split_held_out(own), (False, True), strict=True):
             style.draw_markers(panel, part["n_params_base"], part["val_loss"], method, hollow=hollow)
     words = seed_words(models.assign(kind="mean")) if "n_seeds" in models else "one run a model"
-    style.label_panel(panel, "All methods", f"{style.describe_models(models)}\n{words}", reserve=2)
+    rest = f"; {n_alone} have panels" if models["method"].nunique() > n_alone else ""
+    style.label_panel(panel, "All methods", f"{style.describe_models(models)}\n{words}{rest}", reserve=2)
 
 
 def _one_method(panel: Axes, rows: pd.DataFrame) -> None:
@@ -185,7 +189,7 @@ def cross_entropy_by_step(curves: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             _draw_curves(panel, own, method)
         size, is_held_out = rows["size"].iloc[0], len(style.split_held_out(rows)[1]) > 0
         title = f"{size}, {size_label(n_params)} parameters{', held out' if is_held_out else ''}"
-        words = f"{rows['method'].nunique()} methods{style.in_seeds(rows) or ', one run each'}"
+        words = f"{count(rows['method'].nunique(), 'method')}{style.in_seeds(rows) or ', one run each'}"
         style.label_panel(panel, title, words, ylabel=LOSS_LABEL if position % n_columns == 0 else "")
         style.plain_log(panel)
         is_lowest = position + n_columns >= len(sizes)
@@ -254,11 +258,11 @@ def cross_entropy_by_updated_parameters(losses: pd.DataFrame) -> tuple[Figure, p
         panel.set_xscale("log")
         _points(panel, table, column, "val_loss", sizes)
         style.plain_log(panel)
-    count, percent = panels
-    count.xaxis.set_major_formatter(lambda number, _: size_label(number))
-    percent.xaxis.set_major_formatter(lambda number, _: f"{number:g}")
+    number, percent = panels
+    style.plain_log(number, "x", size_label)
+    style.plain_log(percent, "x")
     words = f"{style.describe_models(table)}{style.in_seeds(table)}"
-    style.label_panel(count, "Number of updated parameters", words, xlabel="updated parameters", ylabel=LOSS_LABEL)
+    style.label_panel(number, "Number of updated parameters", words, xlabel="updated parameters", ylabel=LOSS_LABEL)
     style.label_panel(percent, "Share of the tuned model", words, xlabel="updated, % of all parameters")
     style.method_legend(figure, table["method"], [*style.model_handles(table), *style.size_handles(table)])
     return figure, table
@@ -327,7 +331,7 @@ def loss_performance(
         *style.interval_handles(measured),
         *style.model_handles(measured),
         style.handle("binomial regression, pooled", color="black", linewidth=1.0),
-        style.handle("random guess", linestyle=(0, (4, 2))),
+        *[style.handle("random guess", linestyle=(0, (4, 2)))] * any(map(_has_guess, drawn)),
         *style.size_handles(measured),
     ]
     style.method_legend(figure, measured["method"], handles)
@@ -362,16 +366,22 @@ def _regression_rows(fit: LossRegression, losses: np.ndarray) -> list[pd.DataFra
     return [part.assign(dataset=fit.dataset, level=fit.level) for part in (curve, parameters, tested) if len(part)]
 
 
+def _has_guess(name: str) -> bool:
+    return (find_dataset(name).chance or 0) > 0.01
+
+
 def _regression_panel(
     panel: Axes, name: str, metric: str, fit: LossRegression | None, losses: np.ndarray, shown: str, reason: str
 ) -> None:
-    known = find_dataset(name)
-    # Shares do not go below 0, and where all are 0 the axis must not magnify nothing.
+    # Shares do not go below 0, and where all are 0 the axis must not magnify nothing; bands may be wider than it.
     lower, upper = panel.get_ylim()
-    if known.chance and known.chance > 0.01:
-        panel.axhline(known.chance, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    if _has_guess(name):
+        guess = find_dataset(name).chance
+        panel.axhline(guess, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+        lower, upper = min(lower, guess - 0.03), max(upper, guess + 0.03)
     if fit is not None:
         curve = fit.curve(losses)
+        lower, upper = min(lower, curve["value"].min()), max(upper, curve["value"].max())
         panel.plot(curve["loss"], curve["value"], color="black", linewidth=1.0, zorder=1.5)
         panel.fill_between(curve["loss"], curve["lower"], curve["upper"], color="black", alpha=0.12, linewidth=0)
     words = f"{shown}\n{_describe_regression(fit, reason)}"

@@ -16,6 +16,7 @@ from astraios_analysis.figures.spec import (
 )
 from astraios_analysis.figures.style import GREY, MAX_PANELS, join, name_dataset, name_grid, size_label, span
 from astraios_analysis.figures.tasks import COLUMNS
+from astraios_analysis.records.notation import count
 from astraios_analysis.records.registry import DATASETS, METRICS
 from astraios_analysis.scores.models import keep_means
 
@@ -152,7 +153,7 @@ def transformations(table: pd.DataFrame) -> Figure:
         looks = {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r", "annot": text, "fmt": "", "linewidths": 0.4}
         style.heat_map(axis, shown, annot_kws={"fontsize": 6}, cbar_kws={"label": "relative drop of pass@1"}, **looks)
         axis.tick_params(axis="y", labelsize=6)
-        words = f"mean over {most} methods unless said"
+        words = f"mean over {count(most, 'method')} unless said"
         style.label_panel(axis, name_grid(grid), words, xlabel="base model parameters")
     return figure
 
@@ -174,10 +175,10 @@ def _say_security(table: pd.DataFrame) -> str | None:
         largest = average_models(_rate(table, place), "value")
         if metric == "insecure_rate" and len(largest) >= _MIN_MODELS:
             largest = keep_largest(largest)
-            low, high = (f"{100 * largest['value'].agg(end):.0f}" for end in ("min", "max"))
-            parts.append(f"{low} to {high} % by {title[0].lower()}{title[1:]}")
+            ends = dict.fromkeys(f"{100 * largest['value'].agg(end):.0f}" for end in ("min", "max"))
+            parts.append(f"{' to '.join(ends)} % by {title[0].lower()}{title[1:]}")
             size, n = largest["size"].iloc[0], len(largest)
-    return f"Of the valid programs of {size} ({n} methods) have a flaw: {join(parts)}." if parts else None
+    return f"Of the valid programs of {size} ({count(n, 'method')}) have a flaw: {join(parts)}." if parts else None
 
 
 def _security_rows(scores: pd.DataFrame) -> pd.DataFrame:

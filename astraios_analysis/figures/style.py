@@ -5,18 +5,18 @@ its own marker, so no figure depends on colour alone.
 """
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
@@ -30,8 +30,12 @@ _NOTE_SIZE = 8  # points
 # Points of a panel's place that its axis' numbers and label take.
 _BESIDE_PANEL = 48
 GREY = "0.45"
+# Fonts with Chinese, Japanese and Korean letters that systems come with.
+_CJK = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC")
+_CJK += ("Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic")
 _APART = 0.09  # of the step between two categories, between neighbouring methods
 _BESIDE = 0.028  # decades between neighbouring methods' intervals beyond a predicted size
+_LINE = 0.17  # inches: a line of a legend
 _SMALLEST, _LARGEST = 2.2, 5.0  # markers that grow with the base model
 MAX_PANELS = 9
 """More panels than that nobody reads; what is left out stands in the table, and is named."""
@@ -50,10 +54,6 @@ class MethodStyle:
 _OTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
 _OTHER_MARKERS = "osD^vPX"
 _LONGEST_LABEL = 24  # letters
-# For Chinese, Japanese and Korean, which matplotlib's own font lacks, where the machine has one of them.
-_EASTERN = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC")
-_EASTERN += ("Hiragino Sans", "Malgun Gothic", "WenQuanYi Zen Hei")
-_FIRST_EASTERN = "\u2e80"
 
 
 class _Styles(dict[str, MethodStyle]):
@@ -87,14 +87,21 @@ METHOD_STYLES = _Styles(
 )
 
 
+@cache
+def _families() -> list[str]:
+    """Return the fonts to draw with: names may be in any script, and what one font lacks is drawn with the next."""
+    others = [font for font in fontManager.ttflist if font.name in _CJK]
+    # A font without the weight that is asked for is used with a warning.
+    fontManager.ttflist += [replace(font, weight=400) for font in others if font.weight == 500]
+    return ["DejaVu Sans", *sorted({font.name for font in others}, key=_CJK.index)]
+
+
 def small_multiples(
     n_panels: int, n_columns: int, row_height: float = 1.75, **kwargs: object
 ) -> tuple[Figure, list[Axes]]:
     """Return a full-width figure and its axes in reading order; unused places are left empty."""
     plt.style.use(THEME)
-    if any(max(style.label) >= _FIRST_EASTERN for style in METHOD_STYLES.values()):
-        installed = set(font_manager.get_font_names())
-        plt.rcParams["font.family"] = ["sans-serif", *(name for name in _EASTERN if name in installed)]
+    mpl.rcParams["font.family"] = _families()
     n_rows = -(-n_panels // n_columns)
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(FULL_WIDTH, row_height * n_rows + 0.55), squeeze=False, **kwargs
@@ -112,6 +119,8 @@ def heat_map(axes: Axes, grid: pd.DataFrame, **looks: object) -> None:
     axes.grid(False)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(left=False, bottom=False)
+    # Few tall rows would have their names upright, one over the other.
+    axes.tick_params(axis="y", labelrotation=0)
 
 
 def choose_panels(names: Iterable[str], votes: Mapping[str, bool]) -> tuple[list[str], list[str]]:
@@ -222,9 +231,13 @@ def size_label(n_params: float) -> str:
 def start_at_zero(panels: Iterable[Axes]) -> None:
     """Start vertical axes at zero, or below where something drawn is negative; for panels that are all drawn."""
     for panel in panels:
-        lower, upper = panel.get_ylim()
+        upper = panel.get_ylim()[1]
         shared = panel.get_shared_y_axes().get_siblings(panel)
-        panel.set_ylim(lower if min(other.dataLim.y0 for other in shared) < 0 else 0, upper)
+        if min(other.dataLim.y0 for other in shared) < 0:
+            continue
+        # What is far from 0 and close together had a margin of its own spread: too little for a marker.
+        highest = max(other.dataLim.y1 for other in shared)
+        panel.set_ylim(0, highest * 1.04 if 0 < highest < upper < highest * 1.03 else upper)
 
 
 def handle(label: str, **looks: object) -> Line2D:
@@ -258,7 +271,7 @@ def method_legend(figure: Figure, methods: Iterable[str], extra: Sequence[Line2D
     looks = {"frameon": False, "handletextpad": 0.3, "columnspacing": 1.2}
     columns = legend_columns(figure, handles, len(METHODS))
     # Rows beyond the first take no height from the panels.
-    figure.set_figheight(figure.get_figheight() + 0.16 * ((len(handles) - 1) // columns))
+    figure.set_figheight(figure.get_figheight() + _LINE * ((len(handles) - 1) // columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **looks)
     if extra:
         columns = len(extra) if len(extra) <= 4 else 3
@@ -291,7 +304,11 @@ def draw_models(axes: Axes, table: pd.DataFrame, sizes: Iterable[int], *, label:
     draw_methods(axes, held_out, line=False, hollow=True, sizes=ticks)
     for method, own in keep_seeds(table).groupby("method", sort=False):
         draw_seeds(axes, _places(own["n_params_base"], method, ticks), own["value"], method)
-    axes.set_xticks(range(len(ticks)), [size_label(tick) for tick in ticks])
+    names = [size_label(tick) for tick in ticks]
+    if max(map(_width, names)) > _room(axes) / (len(ticks) + 0.2):
+        # Every second one stands below.
+        names = [f"{chr(10) * (place % 2)}{name}" for place, name in enumerate(names)]
+    axes.set_xticks(range(len(ticks)), names)
     axes.set_xlim(-0.6, len(ticks) - 0.4)
     axes.grid(axis="x", visible=False)
     if label:
@@ -379,7 +396,7 @@ def model_handles(table: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def plain_log(panel: Axes, axis: str = "y") -> None:
+def plain_log(panel: Axes, axis: str = "y", write: Callable[[float], str] = "{:g}".format) -> None:
     """Make an axis logarithmic with plain numbers at 1, 2 and 5, or where it is short or long at more or fewer."""
     getattr(panel, f"set_{axis}scale")("log")
     own = getattr(panel, f"{axis}axis")
@@ -387,7 +404,7 @@ def plain_log(panel: Axes, axis: str = "y") -> None:
     subs = (1, 1.5, 2, 3, 4, 5, 7) if upper / lower < 12 else (1, 2, 5) if upper / lower < 500 else (1,)
     own.set_major_locator(mpl.ticker.LogLocator(subs=subs, numticks=20))
     own.set_minor_locator(mpl.ticker.NullLocator())
-    own.set_major_formatter(lambda number, _: f"{number:g}")
+    own.set_major_formatter(lambda number, _: write(number))
 
 
 def span(counts: Iterable[float]) -> str:
@@ -445,9 +462,7 @@ def label_panel(
     Room for at least ``reserve`` lines keeps the titles of a row level; ``beside`` are the points that labels take.
     """
     axes.set(**{name: plain(label) for name, label in labels.items()})
-    place = axes.get_subplotspec()
-    share = len(place.colspan) / place.get_gridspec().ncols
-    room = 72 * axes.figure.get_figwidth() * share - beside
+    room = _room(axes, beside)
     lines = [part for line in plain(text).split("\n") for part in _wrap(line, room)]
     # Titles are larger than notes, and only words of one's own, without a blank, are too long for a panel.
     share = (room + beside / 2) / (1.1 * max(map(_width, title.split("\n"))))
@@ -463,6 +478,12 @@ def label_panel(
 def plain(text: str) -> str:
     """Return a text as it is to be drawn: what stands between two dollars would be taken for a formula."""
     return text.replace("$", r"\$")
+
+
+def _room(axes: Axes, beside: float = _BESIDE_PANEL) -> float:
+    """Return the width of a panel in points, of its place without what stands beside it."""
+    place = axes.get_subplotspec()
+    return 72 * axes.figure.get_figwidth() * len(place.colspan) / place.get_gridspec().ncols - beside
 
 
 def _width(text: str) -> float:

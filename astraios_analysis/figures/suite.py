@@ -21,11 +21,11 @@ def _say_updated(table: pd.DataFrame) -> str | None:
     tuned = table[table["method"] != "fft"]
     if tuned.empty:
         return None
-    ends = [
-        f"{row['percent_updated']:.2g} % ({name_method(row['method'])}, {row['size']})"
-        for row in find_ends(tuned, "percent_updated")
-    ]
-    found = f"Apart from full fine-tuning, from {ends[0]} to {ends[1]} of the tuned model."
+    ends = find_ends(tuned, "percent_updated")
+    shares = [f"{row['percent_updated']:.2g} %" for row in ends]
+    named = [f"{a} ({name_method(row['method'])}, {row['size']})" for a, row in zip(shares, ends, strict=True)]
+    words = f"from {named[0]} to {named[1]}" if shares[0] != shares[1] else shares[0]
+    found = f"Apart from full fine-tuning, {words} of the tuned model."
     costs = table.dropna(subset=["flop"]) if "flop" in table else table.iloc[:0]
     largest = keep_largest(average_models(costs, "flop")) if len(costs) else costs
     if len(largest) < 2:
@@ -86,6 +86,6 @@ def _draw(axes: Axes, table: pd.DataFrame, column: str) -> None:
     style.size_axis(axes, table["n_params_base"])
     # Plain numbers: the exponents of powers of ten would be too small to read in print.
     if column == "n_params_updated":
-        axes.yaxis.set_major_formatter(lambda number, _: size_label(number))
+        style.plain_log(axes, "y", size_label)
     else:
         style.plain_log(axes)

@@ -362,7 +362,7 @@ def _draw_tested(panel: Axes, rows: pd.DataFrame, title: str) -> None:
 def _verdict(rows: pd.DataFrame) -> str:
     error, still = (float(rows[name].abs().mean()) for name in ("error", "persistence_error"))
     covered = f"{count_covered(rows)} of {len(rows)} intervals cover"
-    n = f"{rows['method'].nunique()} methods at {join(dict.fromkeys(rows['size']))}"
+    n = f"{count(rows['method'].nunique(), 'method')} at {join(dict.fromkeys(rows['size']))}"
     return f"{n}\nmean error {error:.3f}, no change {still:.3f}; {covered}"
 
 
@@ -541,4 +541,4 @@ def _describe_methods(compared: str, transfers: pd.DataFrame) -> str:
     """Say how many methods are compared, and which of those measured anywhere are not."""
     methods, everyone = compared.split(), {method for names in transfers["methods"] for method in names.split()}
     missing = [METHOD_STYLES[method].label for method in order_methods(everyone.difference(methods))]
-    return f"{len(methods)} methods" + (f" (not {' '.join(missing)})" if missing else "")
+    return count(len(methods), "method") + (f" (not {' '.join(missing)})" if missing else "")

@@ -73,7 +73,7 @@ def test_backtest_counts_intervals_of_shares():
 def test_grids_that_share_a_figure_are_answered_one_by_one():
     table = pd.DataFrame({"size": "1b", "method": "lora", "n_params_base": 1, "percent_updated": [0.1, 0.3]})
     both = answer("updated_parameters", table.assign(grid=["released", "own"]))
-    assert both.startswith("Released models: Apart from full fine-tuning, from 0.1 %") and ". Grid own: Apart" in both
+    assert both.startswith("Released models: Apart from full fine-tuning, 0.1 % of") and ". Grid own: Apart" in both
     assert answer("updated_parameters", table[:1].assign(grid="own")).startswith("Apart from")
 
 
@@ -93,6 +93,14 @@ def test_small_model_choices_are_weighed_against_a_random_choice():
     both = pd.DataFrame(rows[:2], columns=columns).assign(metric=["perplexity", "cross_entropy"], kind="choice")
     said = answer("small_model_choices", both)
     assert "1 of 1 cases, with a mean regret of 0 " in said and "0 of 1 cases, with a mean regret of 0.05 " in said
+
+
+def test_many_or_few_methods_are_said_in_few_words():
+    rows = {"dataset": "val_loss", "scope": "these models", "size": "1b", "method_a": "fft", "difference": 1.0}
+    many = pd.DataFrame({"method_b": [f"own_{n}" for n in range(29)]}).assign(**rows, lower=0.5, upper=1.5)
+    assert answer("contrasts", many).endswith("at 1b all 29 others worse.")
+    alone = models(("1b", 1, "lora", 2.0), ("3b", 3, "lora", 1.0)).rename(columns={"value": "val_loss"})
+    assert answer("cross_entropy", alone.assign(kind="run")) == "At 3b, 1 (LoRA) nats per token."
 
 
 def test_what_is_equal_or_not_known_is_said_to_be():

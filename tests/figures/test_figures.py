@@ -118,6 +118,18 @@ def test_rates_of_too_few_models_or_programs_have_no_panel(trained, n_models, n_
         tables_of(few).draw("security")
 
 
+def test_many_methods_and_parts_fit(drawn, trained):
+    named = [record.model_copy(update={"method": f"own_{n}"}) for n in range(14) for record in trained[::15]]
+    names = ["contrasts", "cross_entropy", "cross_entropy_by_updated_parameters"]
+    figures = [tables_of([r for r in named if not r.held_out]).draw(name)[0] for name in names]
+    claims = drawn[1]["claim_effects"][0]
+    parts = [claims[claims["part"] == "pooled"], *(claims.assign(part=f"part {n}") for n in range(4))]
+    figures.append(FIGURES["claim_effects"].draw(pd.concat(parts)))
+    for figure in figures:
+        assert problems_of(figure, texts_of(figure)) == [] and len(figure.axes) <= MAX_PANELS
+        pyplot.close(figure)
+
+
 NEVER = {"dataset": "own", "language": "text", "setting": "default", "metric": "accuracy", "source": "measured"}
 NEVER = Score(**NEVER, value=0.0, n_items=100)
 

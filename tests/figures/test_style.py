@@ -159,6 +159,39 @@ def test_axes_start_at_zero_or_below_what_is_negative(panel, lowest, starts):
     pyplot.close(panels[0].figure)
 
 
+def test_a_marker_far_from_zero_keeps_its_place_below_the_frame(panel):
+    panel.plot([1, 2], [0.5, 0.5001], "o")
+    style.start_at_zero([panel])
+    assert panel.get_ylim() == pytest.approx((0, 0.5001 * 1.04))
+
+
+def test_names_have_room(panel):
+    pyplot.close(panel.figure)
+    figure, panels = style.small_multiples(3, 3)
+    sizes = [14e6 * 3**n for n in range(8)]
+    rows = pd.DataFrame({"method": "lora", "n_params_base": sizes, "value": 0.5, "lower": None, "upper": None})
+    style.draw_models(panels[0], rows, sizes)
+    few = pd.DataFrame([[0.5], [0.5]], index=["a data set of a long name", "another of a long name"], columns=["x"])
+    style.heat_map(panels[1], few)
+    height = figure.get_figheight()
+    style.method_legend(figure, [f"method_{n}" for n in range(30)])
+    texts = texts_of(figure)
+    names = [text.get_text() for text in panels[0].get_xticklabels()]
+    assert names[:2] == ["14M", "\n42M"] and figure.get_figheight() > height + 0.3
+    assert {text.get_rotation() for text in panels[1].get_yticklabels()} == {0} and running_out(figure, texts) == []
+    pyplot.close(figure)
+
+
+@pytest.mark.skipif(len(style._families()) == 1, reason="needs a font with Chinese letters")
+@pytest.mark.filterwarnings("error")
+def test_names_in_other_scripts_are_drawn(caplog):
+    figure, (panel,) = style.small_multiples(1, 1)
+    style.label_panel(panel, "\u4f4e\u79e9", "\u9002\u5e94")
+    figure.canvas.draw()
+    assert caplog.messages == []
+    pyplot.close(figure)
+
+
 def test_points_without_an_interval_are_drawn(panel):
     rows = {"method": "lora", "n_params_base": [1e9, 2e9], "value": [0.4, 0.5], "lower": [0.3, None], "upper": None}
     style.draw_methods(panel, pd.DataFrame(rows))

@@ -63,7 +63,8 @@ def outside_axes(figure):
         bars = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_transform() == axes.transData]
         points = [*lines, *(segment for bar in bars for segment in bar.get_segments())]
         for data in points:
-            known = np.asarray(data, dtype=float)[np.isfinite(np.asarray(data, dtype=float)).all(axis=1)]
+            known = np.asarray(data, dtype=float).reshape(-1, 2)
+            known = known[np.isfinite(known).all(axis=1)]
             place = axes.transAxes.inverted().transform(axes.transData.transform(known)) if len(known) else known
             found += known[((place < -1e-6) | (place > 1 + 1e-6)).any(axis=1)].tolist()
     return found
