@@ -10,7 +10,7 @@ from astraios_analysis.records.commands import flag, option
 from astraios_analysis.records.frame import RunRecord, load
 from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import CACHE, Command, at_most_one, folder
+from training.cli.shared import CACHE, Command, Number, at_most_one, folder
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts
 from training.spec.run import Precision, RunSpec
@@ -52,7 +52,7 @@ _COUNT = click.IntRange(min=1)
 @option("--dataset", "NAME", "what is asked; `score --list` names them", required=True)
 @folder("--problems", "JSONL file of the problems (default: from the hub)", metavar="FILE")
 @click.option("--samples", "n_samples", metavar="N", type=_COUNT, help="samples a prompt (default: the study's)")
-@option("--temperature", "T", "of sampling, 0 greedy (default: the study's)", type=click.FloatRange(min=0))
+@option("--temperature", "T", "of sampling, 0 greedy (default: the study's)", type=Number(min=0))
 @option("--max-length", "N", "tokens of prompt and answer (default: the study's)", type=_COUNT)
 @option("--first", "N", "only the first N prompts", type=_COUNT)
 @flag("--one-shot", "yes/no questions: after the first one and its answer")

@@ -29,6 +29,7 @@ from training.cli.shared import (
     TRACKERS,
     UNSAFE,
     Command,
+    Number,
     at_most_one,
     check_trackers,
     choice_of,
@@ -460,14 +461,17 @@ examples:
 """
 
 
+_SHARE = Number(0, 1, min_open=True, max_open=True)
+
+
 @_action("pilot", "Train pilots of a grid, and hold them against thresholds.", PILOT_HELP, PILOT_EPILOG)
 @PRESET
 @several("--size", "SIZE", "sizes (default: all but the held-out one)")
 @METHOD
 @several("--seed", "SEED", "seeds, none of the grid's (default: 1004)", type=int)
 @option("--text", "TEXT", f"base text: {', '.join(TEXTS)}", default="skills", show_default=True)
-@option("--offsets", "N", "last start position of base text (default: the grid's)", type=int)
-@option("--instructions", "SHARE", "of instructions in base text (default: the grid's)", type=float)
+@option("--offsets", "N", "last start position of base text (default: the grid's)", type=click.IntRange(min=0))
+@option("--instructions", "SHARE", "of instructions in base text (default: the grid's)", type=_SHARE)
 @folder("--runs", "folder of the records (default: build/runs/PRESET_pilot)")
 @folder("--out", "the table of runs (default: RUNS/pilots.csv)", metavar="FILE")
 @folder("--accept", "the table of acceptance", metavar="FILE")
@@ -538,7 +542,9 @@ def _largest(one: dict[Any, float], other: dict[Any, float], keys: Any) -> float
 @_action("compare", "Hold a grid's records against committed ones.", COMPARE_HELP, COMPARE_EPILOG)
 @CHOICE
 @folder("--with", "the other records (default: data/runs/PRESET)", names=("other",))
-@option("--tolerance", "NATS", "largest difference of losses", type=float, default=LOSS_TOLERANCE, show_default=True)
+@option(
+    "--tolerance", "NATS", "largest difference of losses", type=Number(0), default=LOSS_TOLERANCE, show_default=True
+)
 def compare(given: SimpleNamespace) -> int:
     """Print how far records of the same runs are apart."""
     choice, tolerance = choice_of(given), given.tolerance

@@ -12,7 +12,7 @@ from astraios_analysis.records.commands import JSON, flag, option
 from astraios_analysis.records.frame import load, save
 from astraios_analysis.records.notation import count, say, table_text
 from astraios_analysis.records.refusal import Refusal
-from training.cli.shared import Command, folder, processors
+from training.cli.shared import Command, Number, folder, processors
 from training.published.measures import Report
 from training.published.score import DEFAULT_FOLDER, Request, score_file
 from training.published.security import AnalyserUnavailable
@@ -46,7 +46,7 @@ examples:
 """
 
 
-_SECONDS = click.FloatRange(0, 3600, min_open=True, max_open=True)
+_SECONDS = Number(0, 3600, min_open=True, max_open=True)
 
 
 @click.command("score", cls=Command, help=HELP, epilog=EPILOG)

@@ -1,5 +1,6 @@
 """What commands share: options, the runs that these choose, and what is asked before anything starts."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,16 @@ class Command(commands.Command):
             return super().invoke(ctx)
         except ValueError as error:
             raise click.UsageError(str(error), ctx) from error
+
+
+class Number(click.FloatRange):
+    """A finite number within bounds; click's own type takes nan to be within any."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return what was given as a number."""
+        if not math.isfinite(found := super().convert(value, param, ctx)):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return found
 
 
 def several(name: str, metavar: str, text: str, **settings: Any) -> Callable:

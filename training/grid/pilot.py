@@ -65,7 +65,7 @@ def pilot_grid(
         "held_out_sizes": (),
         "data": TEXTS[text],
         "loop": grid.loop.model_copy(update={"position_offsets": offsets or None}),
-        "pretraining_instructions": instructions or grid.pretraining_instructions,
+        "pretraining_instructions": grid.pretraining_instructions if instructions is None else instructions,
     }
     return Grid(**{**dict(grid), **changes})
 
