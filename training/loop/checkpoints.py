@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,9 +18,12 @@ from torch import nn
 
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import ValidationPoint
+from astraios_analysis.records.reading import read_json
+from astraios_analysis.records.schema import validating
+from training.corpus.texts import reason_of
 from training.loop.batches import RowSet
-from training.loop.processes import agreed
-from training.spec.files import DIVERGED_FILE, exclusive, flush, require_writable
+from training.loop.processes import SHARDS_FOLDER, agreed
+from training.spec.files import DIVERGED_FILE, divergence, exclusive, flush, require_writable
 from training.spec.run import LoopSettings, Schedule
 
 # Leading values of a tensor tell one draw or training from another; a digest of all would read the whole base model.
@@ -142,6 +146,13 @@ class Progress(BaseModel):
     peak_memory_bytes: int | None = None
 
 
+class _Saved(BaseModel):
+    format: int
+    identity: dict[str, Any]
+    progress: Progress
+    files: dict[str, list[int] | int] = {}
+
+
 class RunFolder:
     """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails."""
 
@@ -174,13 +185,10 @@ class RunFolder:
 
     def check_not_failed(self) -> None:
         """Raise ValueError if this very run failed before: its numbers are fixed, so it would fail again."""
-        path = self.failure_path
-        if not path.exists():
-            return
-        failure = json.loads(path.read_text("utf-8"))
-        if not describe_differences(failure["identity"], self._identity):
+        failure = divergence(self.path)
+        if failure is not None and not describe_differences(failure["identity"], self._identity):
             raise ValueError(
-                f"this run failed before: {failure['reason']} ({path}); change its schedule or settings, "
+                f"this run failed before: {failure['reason']} ({self.failure_path}); change its schedule or settings, "
                 "or delete that file to try again from the last checkpoint"
             )
 
@@ -212,9 +220,7 @@ class RunFolder:
             raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            files = {
-                str(path.relative_to(partial)): path.stat().st_size for path in partial.rglob("*") if path.is_file()
-            }
+            files = {str(path.relative_to(partial)): _mark(path) for path in partial.rglob("*") if path.is_file()}
             values = {"format": _FORMAT, "identity": self._identity, "progress": progress.model_dump(), "files": files}
             (partial / _PROGRESS_FILE).write_text(json.dumps(values, indent=2), "utf-8")
             flush(*partial.rglob("*"), partial)
@@ -235,13 +241,10 @@ class RunFolder:
         On another number of processes than wrote it, random states are left as they are: there is not one for each.
         """
         progress = self.read(checkpoint)
-        random_states = checkpoint / f"random_states_{accelerator.process_index}.pkl"
-        written = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))["identity"]
-        is_same_count = written.get("n_processes", 1) == accelerator.num_processes
+        is_same_count = progress.n_processes[-1:] == [accelerator.num_processes]
         try:
-            # accelerate only logs when these are missing.
-            if is_same_count and not random_states.is_file():
-                raise FileNotFoundError(random_states.name)
+            if not _is_whole(checkpoint):
+                raise ValueError("its files are not those that were written")
             with nullcontext() if is_same_count else torch.random.fork_rng():
                 accelerator.load_state(str(checkpoint))
             if load_shards is not None:
@@ -252,17 +255,13 @@ class RunFolder:
 
     def read(self, checkpoint: Path) -> Progress:
         """Return the progress in a checkpoint, after the check that this run wrote it (see `load`)."""
-        try:
-            values = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8"))
-            written, found_format = values["identity"], values["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(checkpoint, error) from error
-        if found_format != _FORMAT:
+        saved = _saved(checkpoint)
+        if saved.format != _FORMAT:
             raise ValueError(
-                f"checkpoint {checkpoint} has format {found_format}, and this version reads {_FORMAT}; "
+                f"checkpoint {checkpoint} has format {saved.format}, and this version reads {_FORMAT}; "
                 "give another folder"
             )
-        identity = self._identity
+        written, identity = saved.identity, self._identity
         if written.get("n_processes") != identity.get("n_processes"):
             written, identity = without_processes(written), without_processes(identity)
         differences = describe_differences(written, identity)
@@ -274,7 +273,7 @@ class RunFolder:
                 f"checkpoint {checkpoint} is of another run: {shown}; give this run a folder of its own, or delete "
                 "the checkpoints of the other"
             )
-        return Progress.model_validate(values["progress"])
+        return saved.progress
 
     def _checkpoints(self) -> list[Path]:
         found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
@@ -308,17 +307,35 @@ def _updated_names(model: nn.Module) -> set[str]:
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Whether all files of a checkpoint are there with their sizes; those of before sizes were kept count as whole."""
+    """Whether all files of a checkpoint are there as they were written; older ones keep their sizes alone, or none."""
     try:
-        files = json.loads((checkpoint / _PROGRESS_FILE).read_text("utf-8")).get("files", {})
-        return all((checkpoint / name).stat().st_size == size for name, size in files.items())
-    except (OSError, ValueError, AttributeError):
+        files = _saved(checkpoint).files.items()
+        return all(mark in (found := _mark(checkpoint / name), found[0]) for name, mark in files)
+    except (OSError, ValueError):
         return False
 
 
+def _saved(checkpoint: Path) -> _Saved:
+    try:
+        with validating(checkpoint / _PROGRESS_FILE):
+            return _Saved.model_validate(read_json(checkpoint / _PROGRESS_FILE))
+    except ValueError as error:
+        raise _unreadable(checkpoint, error) from error
+
+
+def _mark(path: Path) -> list[int]:
+    """Return a file's size, and its checksum unless it is one of the shards, which one process would read for all."""
+    size, checksum = path.stat().st_size, 0
+    if path.parent.name == SHARDS_FOLDER:
+        return [size]
+    with path.open("rb") as file:
+        while part := file.read(2**24):
+            checksum = zlib.crc32(part, checksum)
+    return [size, checksum]
+
+
 def _unreadable(checkpoint: Path, error: Exception) -> ValueError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ValueError(
-        f"checkpoint {checkpoint} cannot be read: {reason}; delete it to resume from the one before, "
+        f"checkpoint {checkpoint} cannot be read: {reason_of(error)}; delete it to resume from the one before, "
         "or from the beginning where there is none"
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Literal, Self
 
 from astraios_analysis.records.frame import load
+from astraios_analysis.records.reading import read_json
 from astraios_analysis.records.refusal import Refusal
 
 State = Literal["done", "damaged", "running", "failed", "partial", "missing"]
@@ -196,6 +197,18 @@ def clear_failure(runs_dir: str | Path, run_id: str) -> None:
     (work_folder(runs_dir, run_id) / DIVERGED_FILE).unlink(missing_ok=True)
 
 
+def divergence(folder: Path) -> dict[str, Any] | None:
+    """Return what `DIVERGED_FILE` says, None where there is none."""
+    path = folder / DIVERGED_FILE
+    if not path.exists():
+        return None
+    try:
+        found = read_json(path)
+        return {"reason": str(found["reason"]), "identity": found["identity"]}
+    except (ValueError, KeyError) as error:
+        raise Refusal(f"why a run failed cannot be read ({error}); delete {path} to try it again") from error
+
+
 def run_state(runs_dir: str | Path, run_id: str) -> RunState:
     """Return the state of a run as its files tell it."""
     if record_path(runs_dir, run_id).exists():
@@ -211,7 +224,11 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
         reason = last_line(error.read_text("utf-8")) or "no room was left to write down why"
         return RunState("failed", reason, is_divergence=diverged.exists())
     if diverged.exists():
-        return RunState("failed", str(json.loads(diverged.read_text("utf-8"))["reason"]), is_divergence=True)
+        try:
+            reason = divergence(folder)["reason"]
+        except Refusal as damaged:
+            reason = str(damaged)
+        return RunState("failed", reason, is_divergence=True)
     return RunState("partial", reached) if n_steps else RunState("missing")
 
 

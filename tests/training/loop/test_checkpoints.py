@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from astraios_analysis.records.frame import ValidationPoint
 from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only
+from training.spec.files import run_state
 
 # Tuples are no difference to the lists that are read back.
 IDENTITY = {"spec": {"grid": "smoke" * 9, "sizes": (1, 2)}, "schedule": {"steps": 200, "warmup_steps": 12}, "seed": 0}
@@ -28,11 +29,19 @@ def prepared():
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder(tmp_path / "run", IDENTITY)
+    return RunFolder(tmp_path / ".work" / "run", IDENTITY)
+
+
+def edit(path, change):
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
 
 
 def progress_at(step):
-    return Progress(step=step, n_tokens=7 * step, base=POINT, curve=[POINT], train_losses=[0.1 + 0.2], seconds=1.5)
+    return Progress(
+        step=step, n_processes=[1], n_tokens=7 * step, base=POINT, curve=[POINT], train_losses=[0.1 + 0.2], seconds=1.5
+    )
 
 
 def take_step(model, optimizer):
@@ -66,6 +75,8 @@ class TestSaveAndLoad:
     def test_leave_frozen_weights_out_and_miss_one_that_is_not_there(self, folder, prepared):
         folder.save(prepared[0], progress_at(1))
         path = folder.latest() / "model.safetensors"
+        # Of a version that kept no marks of files.
+        edit(folder.latest() / "progress.json", lambda values: values.pop("files"))
         assert set(load_file(path)) == {"1.weight", "1.bias"}
         save_file({"1.weight": load_file(path)["1.weight"]}, path)
         with pytest.raises(ValueError, match=r"does not hold the updated parameters, such as 1\.bias; delete it to"):
@@ -113,6 +124,35 @@ class TestSaveAndLoad:
         assert folder.latest().name == "step-000002"
         assert folder.load(prepared[0], folder.latest()).step == 2
 
+    @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl"])
+    def test_one_changed_byte_is_noticed(self, folder, prepared, name):
+        for step in (1, 2):
+            folder.save(prepared[0], progress_at(step))
+        damaged = folder.latest() / name
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[:-100] + bytes([content[-100] ^ 4]) + content[-99:])
+        assert folder.latest().name == "step-000001"
+        with pytest.raises(ValueError, match="cannot be read: its files are not those that were written; delete it"):
+            folder.load(prepared[0], damaged.parent)
+
+    def test_an_older_one_has_the_sizes_of_its_files_alone(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        sizes = {path.name: path.stat().st_size for path in folder.latest().glob("*[!n]")}
+        edit(folder.latest() / "progress.json", lambda values: values.update(files=sizes))
+        assert folder.load(prepared[0], folder.latest()).step == 1
+
+    def test_what_is_wrong_with_its_progress_is_said(self, folder, prepared):
+        folder.save(prepared[0], progress_at(1))
+        path = folder.latest() / "progress.json"
+        for change, message in (
+            (lambda values: values["progress"].update(step="x"), "progress.json: progress.step: is 'x'; .*; delete it"),
+            (lambda values: values.pop("progress"), "progress.json: progress: is missing; .*; delete it"),
+            (lambda values: values.update(identity=7), "progress.json: identity: is 7; .*; delete it"),
+        ):
+            edit(path, change)
+            with pytest.raises(ValueError, match=message):
+                folder.read(path.parent)
+
 
 class TestAnotherRun:
     def test_many_differences_are_counted(self, folder, prepared):
@@ -138,6 +178,17 @@ def test_a_folder_is_for_one_process_at_a_time(folder):
         second.__enter__()
     with folder.locked():
         pass
+
+
+def test_a_damaged_mark_of_a_failure_is_named(folder):
+    folder.mark_failed(17, "the training loss of step 18 is nan")
+    for content, message in (('{"step": 17, "rea', "is not valid JSON"), ('{"reason": "nan"}', "'identity'")):
+        folder.failure_path.write_text(content)
+        with pytest.raises(ValueError, match=f"{message}.*; delete .*failed.json to try it again"):
+            folder.check_not_failed()
+        state = run_state(folder.path.parents[1], "run")
+        assert (state.state, state.is_divergence) == ("failed", True)
+        assert message in state.detail
 
 
 def test_a_failure_of_another_run_says_nothing_about_this_one(folder):
