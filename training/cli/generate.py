@@ -90,7 +90,7 @@ def command(given: SimpleNamespace) -> None:
 
     from training.grid.bases import load_tuned
     from training.grid.published import drafts_of, write_for_vllm, write_generations
-    from training.models.pretrained import open_model
+    from training.models.pretrained import on_accelerator, open_model
 
     if given.record is not None:
         record = load(given.record)
@@ -104,7 +104,7 @@ def command(given: SimpleNamespace) -> None:
     if for_vllm is not None:
         say(f"written into {for_vllm}: {write_for_vllm(model, tokenizer, writing, for_vllm)}")
         return
-    model.to("cuda" if torch.cuda.is_available() else "cpu", torch.bfloat16 if given.precision == "bf16" else None)
+    model = on_accelerator(model if given.precision == "fp32" else model.to(torch.bfloat16))
     write_generations(model, tokenizer, writing, out, subject=f"{subject}, {given.precision}", progress=writing.dataset)
     drafts_of(out).unlink(missing_ok=True)
     say(f"{out} is written ({writing.setting}); score it with `python -m training score`")

@@ -30,7 +30,7 @@ from training.loop.processes import agreed, connect_processes, is_first_process,
 from training.loop.reporting import Reporting
 from training.loop.train import LoopResult, train
 from training.models.counts import count_parameters
-from training.models.pretrained import plain_config
+from training.models.pretrained import on_accelerator, plain_config
 from training.models.tuning import apply_tuning
 from training.spec.files import clear_error, clear_work, exclusive, record_path, require_writable, run_lock, work_folder
 from training.spec.run import ParameterCounts, RunSpec
@@ -174,10 +174,7 @@ def _scored(
     def keep(scored: RunRecord) -> None:
         save(scored, kept, overwrite=True)
 
-    # As in training: on an accelerator where there is one, where a base in fewer bits is from the start.
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if model.device.type != device:
-        model.to(device)
+    model = on_accelerator(model)
     if scoring.datasets:
         folder = Path(cache_dir) / "generations" / spec.run_id
         return score_published(record, model, tokenizer, scoring, folder, keep)
@@ -191,9 +188,9 @@ def _with_base_losses(spec: RunSpec, record: RunRecord, scoring: Scoring, cache_
     key = (base_digest(spec), str(cache_dir))
     if key not in _BASE_LOSSES:
         base = load_base(spec, cache_dir)
-        base.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        respondent = ModelRespondent(on_accelerator(base.model), base.tokenizer)
         _BASE_LOSSES.clear()
-        _BASE_LOSSES[key] = answer_losses(ModelRespondent(base.model, base.tokenizer), run_corpus(spec.data))
+        _BASE_LOSSES[key] = answer_losses(respondent, run_corpus(spec.data))
     return record.model_copy(update={"base_task_losses": _BASE_LOSSES[key]})
 
 
@@ -289,11 +286,10 @@ def base_scores(
     seen; ``embedded_completion`` is its own task, the body of a function from header and docstring.
     """
     base = load_base(spec, cache_dir)
-    base.model.to("cuda" if torch.cuda.is_available() else "cpu")
     described = {"size": spec.size.name, "seed": spec.seed, "n_params_base": base.model.num_parameters()}
     corpus = run_corpus(spec.data)
     taken = take_measures(
-        base.model,
+        on_accelerator(base.model),
         base.tokenizer,
         corpus,
         scoring.measures,

@@ -153,6 +153,12 @@ def open_model(
     return model, _tokenizer(place, model.config, **at)
 
 
+def on_accelerator(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a model on an accelerator where there is one, as in training; a base in fewer bits lies there already."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model if model.device.type == device else model.to(device)
+
+
 def _hub_commit(name: str, revision: str | None) -> str:
     """Return the commit that a revision, or the head, stands for: the name of the folder that the cache keeps it in."""
     return Path(cached_file(name, "config.json", revision=revision)).parent.name

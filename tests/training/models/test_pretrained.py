@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from itertools import islice
+from unittest.mock import Mock
 
 import huggingface_hub.constants
 import numpy as np
@@ -24,7 +25,7 @@ from training.grid.bases import load_base
 from training.grid.rows import run_corpus
 from training.grid.run import run
 from training.models import pretrained
-from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, scratch_config
+from training.models.pretrained import MODELS_VARIABLE, find_model, load_pretrained, on_accelerator, scratch_config
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY, embedded_size
 from training.spec.run import LoopSettings, check_sharding
 
@@ -35,6 +36,13 @@ PT = {"format": "pt"}
 def spec(method, **loop):
     loop = LoopSettings(layout="documents", **loop)
     return tiny_grid(sizes=(SIZE,), methods=(method,), loop=loop, n_validation=4).runs()[0]
+
+
+def test_a_model_is_moved_only_where_it_does_not_lie_yet(monkeypatch):
+    # As bitsandbytes' models are, which some versions of transformers refuse to move, be it to where they are.
+    kept = Mock(device=torch.device("cuda", 0), to=Mock(side_effect=ValueError("`.to` is not supported")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_accelerator(kept) is kept
 
 
 def make_folder(folder, config):
