@@ -14,9 +14,9 @@ import pandas as pd
 from astraios_analysis.records.frame import METRICS, RunRecord
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.settings import CorpusSettings
-from training.spec.grids import PLAIN_CORPUS, Grid
+from training.spec.grids import CORPORA, Grid
 
-TEXTS: Mapping[str, str] = {"skills": CorpusSettings().label, "plain": PLAIN_CORPUS.label}
+TEXTS = ("skills", "plain")
 """Base text of pilots: of several skills, or documented functions alone, with the same instructions and words."""
 
 MEASURES: tuple[tuple[str, str, str], ...] = (
@@ -57,13 +57,17 @@ def pilot_grid(
         raise Refusal(f"unknown base text {text!r}; choose from {', '.join(TEXTS)}")
     if clash := sorted(set(seeds) & set(grid.seeds)):
         raise Refusal(f"seed {clash[0]} is one of grid {grid.name!r}; pilots have seeds of their own, from 1000 on")
+    # Text of other people's has no base text to be changed.
+    corpus = CORPORA.get(grid.data, CorpusSettings())
+    if text == "plain":
+        corpus = corpus.model_copy(update={"pretraining_mixture": None})
     offsets = grid.loop.position_offsets if offsets is None else offsets
     changes = {
         "name": f"{grid.name}_pilot",
         "seeds": tuple(seeds),
         "sizes": tuple(size for size in grid.sizes if size.name not in grid.held_out_sizes),
         "held_out_sizes": (),
-        "data": TEXTS[text],
+        "data": corpus.label,
         "loop": grid.loop.model_copy(update={"position_offsets": offsets or None}),
         "pretraining_instructions": grid.pretraining_instructions if instructions is None else instructions,
     }
@@ -75,11 +79,11 @@ def pilot_rows(records: Iterable[RunRecord]) -> pd.DataFrame:
     rows = []
     for record in records:
         run = (record.provenance.spec or {})["run"]
-        text = next((name for name, label in TEXTS.items() if label == run["data"]), run["data"])
+        corpus = CORPORA.get(run["data"])
         row = {
-            "text": text,
+            "text": run["data"] if corpus is None else TEXTS[corpus.pretraining_mixture is None],
             "position_offsets": run["loop"].get("position_offsets", 0),
-            "instructions": run["pretraining_instructions"],
+            "instructions": run.get("pretraining_instructions", 0.0),
             **{name: getattr(record, name) for name in ("size", "method", "seed")},
             "learning_rate": run["schedule"]["learning_rate"],
             **{name: getattr(record, name) for name in ("base_val_loss", "val_loss", "val_loss_se")},
@@ -107,7 +111,14 @@ def size_signal(table: pd.DataFrame) -> float:
     F statistic of sizes. ``table`` has the columns size, method, seed and value.
     """
     bases = table.groupby(["size", "seed"])["value"].mean().unstack("seed")
-    return float(bases.mean(axis=1).std(ddof=1) / np.sqrt(bases.var(axis=1, ddof=1).mean() / bases.shape[1]))
+    between = bases.mean(axis=1).std(ddof=1) * np.sqrt(bases.shape[1])
+    return _ratio(between, np.sqrt(bases.var(axis=1, ddof=1).mean()))
+
+
+def _ratio(one: float, other: float) -> float:
+    """Return a ratio; NaN where one size, method or seed leaves nothing to divide by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(one, other))
 
 
 def method_signal(table: pd.DataFrame) -> float:
@@ -122,7 +133,7 @@ def method_signal(table: pd.DataFrame) -> float:
     means = within.groupby("size").mean()
     left = within - means.reindex(within.index, level="size")
     n_free = (runs.shape[1] - 1) * (len(runs) - len(means))
-    return float(np.sqrt(means.var(axis=1, ddof=1).mean() / (left.to_numpy() ** 2).sum() * n_free))
+    return _ratio(np.sqrt(means.var(axis=1, ddof=1).mean() * n_free), np.sqrt((left.to_numpy() ** 2).sum()))
 
 
 def acceptance(table: pd.DataFrame) -> pd.DataFrame:
@@ -158,12 +169,14 @@ def acceptance(table: pd.DataFrame) -> pd.DataFrame:
     ]
     for column in answers:
         by_size = table.groupby("size")[column].mean()
-        rows.append(("answer_loss_ratio", column.removeprefix("loss_"), float(by_size[largest] / by_size[smallest])))
+        ratio = by_size[largest] / by_size[smallest] if len(by_size) > 1 else np.nan
+        rows.append(("answer_loss_ratio", column.removeprefix("loss_"), float(ratio)))
     found = pd.DataFrame(rows, columns=["criterion", "of", "value"])
     found["threshold"] = found["criterion"].map(THRESHOLDS)
     is_most = found["criterion"] == "answer_loss_ratio"
     found["reached"] = np.where(is_most, found["value"] <= found["threshold"], found["value"] >= found["threshold"])
-    return found
+    # Of what these pilots cannot tell, nothing is said.
+    return found.assign(reached=found["reached"].where(found["value"].notna()))
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:

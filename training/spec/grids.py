@@ -127,9 +127,6 @@ def starcoderbase() -> Grid:
 EMBEDDED_VOCABULARY = 385
 """Tokens of the embedded corpus' tokenizer at its default settings (docs/corpus.md), which a test holds to it."""
 
-PLAIN_CORPUS = CorpusSettings(pretraining_mixture=None)
-"""The embedded corpus with base text of documented functions alone: what pilots hold the other against."""
-
 EMBEDDED_POSITIONS = 320
 """Positions of models for the embedded corpus: its rows (one of 60,000 is longer than 290) and 30 virtual tokens."""
 
@@ -244,9 +241,11 @@ def gpu() -> Grid:
 
 
 CORPORA: dict[str, CorpusSettings] = {
-    settings.label: settings for settings in (CorpusSettings(), HARDER_CORPUS, PLAIN_CORPUS)
+    settings.label: settings
+    for own in (CorpusSettings(), HARDER_CORPUS)
+    for settings in (own, own.model_copy(update={"pretraining_mixture": None}))
 }
-"""Corpora that a run can be trained on, by label."""
+"""Corpora that a run can be trained on, by label: each also with base text of documented functions alone."""
 
 
 def corpus_settings(label: str) -> CorpusSettings:

@@ -9,12 +9,12 @@ import tiny_grid as TINY
 import torch
 
 from training.corpus.rows import tokenizer_bytes
+from training.corpus.settings import CorpusSettings
 from training.grid import bases
 from training.grid.bases import base_digest, load_base, pretrain
 from training.grid.rows import run_corpus, stream_rows
 from training.loop.batches import RowSet
 from training.loop.validation import mean_with_error, token_losses
-from training.spec.grids import PLAIN_CORPUS
 from training.spec.run import LoopSettings, RunSpec, Schedule
 
 
@@ -146,7 +146,7 @@ def shift_losses(offsets, cache):
         steps=60, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=60
     )
     loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
-    spec = tiny(data=PLAIN_CORPUS.label, pretraining=schedule, loop=loop, n_validation=64)
+    spec = tiny(data=CorpusSettings(pretraining_mixture=None).label, pretraining=schedule, loop=loop, n_validation=64)
     base, tokenizer = load_base(spec, cache), run_corpus(spec.data).tokenizer
     model = base.model.eval()
     given = stream_rows(spec, schedule, "pretraining", tokenizer).validation

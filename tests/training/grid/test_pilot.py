@@ -9,6 +9,7 @@ from scipy.stats import f_oneway
 from statsmodels.formula.api import ols
 
 from astraios_analysis.records.frame import METHODS, Provenance, Score, TaskLoss
+from training.corpus.settings import CorpusSettings
 from training.grid.pilot import (
     MEASURES,
     THRESHOLDS,
@@ -19,17 +20,17 @@ from training.grid.pilot import (
     size_signal,
     write_table,
 )
-from training.spec.grids import PLAIN_CORPUS, preset
+from training.spec.grids import CORPORA, preset
 
 LADDER = preset("ladder")
 SEEDS = (1001, 1002, 1003)
 
 
 @pytest.fixture
-def table(make_record):
-    """Factory of a table of pilots whose scores rise by a step from size to size; P-Tuning gains nothing."""
+def made_of(make_record):
+    """Factory of a table of pilots that were trained, by their specifications; P-Tuning gains nothing."""
 
-    def record(spec, score):
+    def record(spec, score=0.3):
         measured = {"language": "python", "source": "measured", "value": score, "stderr": 0.03, "n_items": 200}
         gain = 0.0 if spec.tuning.method == "ptuning" else 0.1
         return make_record(
@@ -40,13 +41,20 @@ def table(make_record):
             provenance=Provenance(spec={"run": spec.model_dump(mode="json", exclude_none=True)}),
         )
 
+    return lambda specs, *scores: pilot_rows(map(record, specs, *scores))
+
+
+@pytest.fixture
+def table(made_of):
+    """Factory of a table of pilots whose scores rise by a step from size to size."""
+
     def table(step):
         rng, grid = np.random.default_rng(2), pilot_grid(LADDER, SEEDS)
-        return pilot_rows(
-            record(spec, float(np.clip(0.3 + step * place + rng.normal(0, 0.02), 0, 1)))
-            for place, size in enumerate(grid.sizes)
-            for spec in grid.runs([size.name])
+        places = {size.name: place for place, size in enumerate(grid.sizes)}
+        scores = (
+            float(np.clip(0.3 + step * places[spec.size.name] + rng.normal(0, 0.02), 0, 1)) for spec in grid.runs()
         )
+        return made_of(grid.runs(), scores)
 
     return table
 
@@ -55,7 +63,8 @@ def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
     grid = pilot_grid(LADDER, [1004], text="plain", offsets=0, instructions=0.005)
     assert [size.name for size in grid.sizes] == ["16x2", "32x2", "56x3", "88x4", "128x4"]
     run = grid.runs()[0]
-    assert (run.grid, run.seed, run.data) == ("ladder_pilot", 1004, PLAIN_CORPUS.label)
+    assert (run.grid, run.seed) == ("ladder_pilot", 1004)
+    assert CORPORA[run.data] == CorpusSettings(pretraining_mixture=None)
     assert (run.loop.position_offsets, run.pretraining_instructions) == (None, 0.005)
     own = pilot_grid(LADDER, [1004]).runs()[0]
     assert (own.loop, own.data, own.schedule) == (LADDER.loop, LADDER.data, LADDER.runs()[0].schedule)
@@ -63,6 +72,24 @@ def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
         pilot_grid(LADDER, [1001, 1])
     with pytest.raises(ValueError, match="unknown base text 'songs'; choose from skills, plain"):
         pilot_grid(LADDER, [1001], text="songs")
+
+
+@pytest.mark.parametrize("text", ["skills", "plain"])
+def test_pilots_read_the_text_of_their_own_grid(text):
+    harder = CORPORA[preset("gpu").data]
+    assert CORPORA[pilot_grid(preset("gpu"), [1004], text=text).data] == harder.model_copy(
+        update={} if text == "skills" else {"pretraining_mixture": None}
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_pilot_of_a_grid_without_instructions_in_base_text_tells_nothing_of_differences(made_of):
+    rows = made_of(pilot_grid(preset("smoke"), [1004], text="plain").runs(["16x2"], ["lora"]))
+    assert rows[["text", "position_offsets", "instructions"]].to_numpy().tolist() == [["plain", 0, 0]]
+    found = acceptance(rows)
+    untold = found["criterion"].str.contains("signal|ratio")
+    assert found.loc[untold, ["value", "reached"]].isna().all(axis=None)
+    assert found.loc[~untold, ["value", "reached"]].notna().all(axis=None)
 
 
 def made(rng, between_sizes=0.0, between_methods=0.0):
