@@ -12,7 +12,7 @@ from astraios_analysis.records.frame import METHODS, known_method
 from astraios_analysis.records.refusal import require_known
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, find_text
-from training.spec.run import STARCODERBASE_SIZES, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+from training.spec.run import STARCODERBASE_SIZES, GridName, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 _Name = TypeVar("_Name", str, int)
 
@@ -24,9 +24,9 @@ class Grid(BaseModel):
     matrices falls as 1 / width, that of embeddings not at all (Yang et al. 2022, Tensor Programs V, arXiv 2203.03466).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    name: str
+    name: GridName
     sizes: Annotated[tuple[ModelSize, ...], Field(min_length=1)]
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = METHODS
     # PEFT's configurations of methods beside the seven, by their names.

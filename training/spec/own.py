@@ -58,7 +58,7 @@ def _text_beside(path: Path, data: object) -> object:
     if not text.is_file():
         raise fail(path, f"is {data!r}, and there is no such file; give one with prompt and completion a line", "data")
     os.environ[TEXTS_VARIABLE] = str(text.parent)
-    return text.name.partition(".")[0]
+    return text.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def write_grid(grid: Grid) -> str:

@@ -66,6 +66,7 @@ def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
 
 
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
+GridName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 # Bottleneck adapters of Astraios: width 256, tanh, no bias, no dropout, scaling 1, both matrices drawn N(0, 0.02^2).
 _BOTTLENECK = MappingProxyType({"bottleneck": 256, "scaling": 1.0, "init_std": 0.02, "init_identity": False})
@@ -220,7 +221,7 @@ class Schedule(_Spec):
 class RunSpec(_Spec):
     """Everything that makes a run; the seed is that of base model, texts and their order, and initialisation."""
 
-    grid: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+    grid: GridName
     size: ModelSize
     tuning: Tuning
     schedule: Schedule

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.texts import TEXTS_VARIABLE
+from training.corpus.texts import TEXTS_VARIABLE, find_text
 from training.spec.grids import PRESETS, check_corpus, preset
 from training.spec.own import read_grid, write_grid
 
@@ -38,6 +38,15 @@ def test_a_printed_preset_is_the_same_grid(tmp_path, told, name):
     assert write_grid(grid).partition("name =")[2] == path.read_text().partition("name =")[2]
 
 
+def test_a_text_with_a_dot_in_its_name_is_not_another_one(tmp_path, monkeypatch):
+    monkeypatch.setenv(TEXTS_VARIABLE, "")
+    for name in ("text.v2.jsonl", "text.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "a", "completion": "b"}\n')
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALL.replace("text.jsonl", "text.v2.jsonl"))
+    assert find_text(read_grid(path).data, os.environ) == tmp_path / "text.v2.jsonl"
+
+
 def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, told):
     monkeypatch.setenv(TEXTS_VARIABLE, "")
     (tmp_path / "text.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
@@ -63,6 +72,8 @@ def test_a_file_of_ones_own_names_its_runs_and_its_text(tmp_path, monkeypatch, t
         ("methods =", 'name = "ladder"\nmethods =', "name: is that of a preset, 'ladder'"),
         ("[[sizes]]", "[[sizes", "is not TOML"),
         ('data = "text.jsonl"', "data = 2020-01-01", "holds a date or time"),
+        ("seeds", 'name = "my-grid"\nseeds', "name: is 'my-grid'; string should match"),
+        ("lora = 1e-3", "lora = inf", r"learning_rates\.lora: is inf; input should be a finite"),
         ("[0, 7]", "[-1]", r"mine\.toml: seed: is -1; input should be greater"),
         ("[0, 7]", "[1, 1]", r"seed 1 is in grid 'mine' twice; name each once"),
     ],
