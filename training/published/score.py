@@ -21,9 +21,7 @@ from training.published.problems import (
     arrange_by_block,
     arrange_by_problem,
     check_texts,
-    load_problems,
     read_generations,
-    read_problems,
 )
 from training.published.scorers import (
     Runner,
@@ -34,7 +32,7 @@ from training.published.scorers import (
     score_yes_no,
 )
 from training.published.security import ANALYSED_LANGUAGE
-from training.published.tasks import EvaluationTask, ask_for_script, find_task
+from training.published.tasks import EvaluationTask, ask_for_script, find_task, task_problems
 from training.published.verdicts import Verdicts, make_limits, run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits
@@ -80,32 +78,12 @@ def score_file(request: Request, note: Callable[[str], None] = lambda line: None
 
 def _problems(task: EvaluationTask, request: Request) -> tuple[Sequence[Problem], dict[str, str]]:
     """Return the problems of a data set, none where answers and scenarios need none, and what says which they are."""
-    kind = {"answers": AnswerProblem, "security": Scenario}.get(task.kind, CodeProblem)
-    if request.problems is not None:
-        problems = read_problems(request.problems)
-        origin = {"problems": hashlib.sha256(read_bytes(request.problems)).hexdigest()}
-    elif kind is CodeProblem:
-        problems, commit = load_problems(task.hub)
-        origin = {"problems": f"{task.hub.name}@{commit}" if commit else task.hub.name}
-    else:
+    if request.problems is None and task.kind in ("answers", "security"):
         return (), {}
-    places: dict[Any, int] = {}
-    for place, problem in enumerate(problems):
-        if not isinstance(problem, kind):
-            raise Refusal(
-                f"{request.problems or task.hub.name}: problem {place} is of another data set than {task.name}"
-            )
-        if kind is not AnswerProblem:
-            name = problem.scenario_id if kind is Scenario else problem.task_id
-            first = places.setdefault((name, getattr(problem, "perturbation", None)), place)
-            if first != place:
-                raise Refusal(
-                    f"{request.problems or task.hub.name}: problems {first} and {place} are both {name}, which would "
-                    "count twice; give each problem once"
-                )
-    if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
-        raise Refusal(f"{request.problems or task.hub.name}: its tests are not in {task.language.title()}")
-    return problems, origin
+    problems, commit = task_problems(task, request.problems)
+    if request.problems is not None:
+        return problems, {"problems": hashlib.sha256(read_bytes(request.problems)).hexdigest()}
+    return problems, {"problems": f"{task.hub.name}@{commit}" if commit else task.hub.name}
 
 
 def _programs(

@@ -9,13 +9,22 @@ written anew; released generations went through them already and are scored as t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from astraios_analysis.records.frame import DATASETS
-from astraios_analysis.records.refusal import require_known
+from astraios_analysis.records.refusal import Refusal, require_known
 from training.published.measures import CATEGORIES, CLONE_RULE, DEFECT_RULE, AnswerRule, Category
-from training.published.problems import AnswerProblem, CodeProblem, HubSource, Problem, Scenario
+from training.published.problems import (
+    AnswerProblem,
+    CodeProblem,
+    HubSource,
+    Problem,
+    Scenario,
+    load_problems,
+    read_problems,
+)
 
 PYTHON_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif", "\nassert")
 RECODE_STOPS = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif")
@@ -243,6 +252,28 @@ def find_task(name: str) -> EvaluationTask:
     """Return a task by the name of its data set."""
     require_known("data set", [name], TASKS)
     return TASKS[name]
+
+
+def task_problems(task: EvaluationTask, path: Path | None) -> tuple[list[Problem], str | None]:
+    """Return a data set's problems from a file, or from the hub with their commit; refuse those of another one."""
+    problems, commit = (read_problems(path), None) if path is not None else load_problems(task.hub)
+    where, places = path or task.hub.name, dict[Any, int]()
+    kind = {"answers": AnswerProblem, "security": Scenario}.get(task.kind, CodeProblem)
+    for place, problem in enumerate(problems):
+        is_pair = kind is AnswerProblem and len(getattr(problem, "code", ())) == 2
+        if not isinstance(problem, kind) or is_pair != (task.name == "clone_detection"):
+            raise Refusal(f"{where}: problem {place} is of another data set than {task.name}")
+        if kind is not AnswerProblem:
+            name = problem.scenario_id if kind is Scenario else problem.task_id
+            first = places.setdefault((name, getattr(problem, "perturbation", None)), place)
+            if first != place:
+                raise Refusal(
+                    f"{where}: problems {first} and {place} are both {name}, which would count twice; give each "
+                    "problem once"
+                )
+    if kind is CodeProblem and ("public class Main" in problems[0].test) != (task.language == "java"):
+        raise Refusal(f"{where}: its tests are not in {task.language.title()}")
+    return problems, commit
 
 
 def _humaneval(task: str, language: str, **fields: Callable) -> EvaluationTask:

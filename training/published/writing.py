@@ -16,9 +16,9 @@ from astraios_analysis.records.frame import METRICS, ProblemCounts, RunRecord, S
 from astraios_analysis.records.reading import parse_json, read_text
 from astraios_analysis.records.refusal import Refusal
 from training.published.measures import Part, Report, read_answer
-from training.published.problems import Problem, load_problems, read_problems
+from training.published.problems import Problem
 from training.published.scorers import make_blocks
-from training.published.tasks import EvaluationTask, Sampling, find_task
+from training.published.tasks import EvaluationTask, Sampling, find_task, task_problems
 
 WRITING_VERSION = 2
 """Of what is generated: raised when the same model would write something else."""
@@ -63,7 +63,7 @@ class Writing:
 def asked(writing: Writing) -> tuple[list[Problem], list[str]]:
     """Return problems in the order of the published files, and the prompt of each."""
     task = find_task(writing.dataset)
-    problems = load_problems(task.hub)[0] if writing.problems is None else read_problems(writing.problems)
+    problems, _ = task_problems(task, writing.problems)
     if task.category is not None:
         if all(problem.perturbation is None for problem in problems):
             raise Refusal(f"{task.name} asks with perturbed prompts, and the problems have none; give ReCode's own")
@@ -122,6 +122,8 @@ def lay_out_texts(writing: Writing, texts: Path, path: Path) -> Path:
     for (place, _), one in zip(lines, several, strict=True):
         if not (isinstance(one, list) and one and all(isinstance(text, str) for text in one)):
             raise Refusal(f"{texts}: line {place} is no list of texts; give one list of texts a line")
+        if task.kind == "answers" and len(one) > 1:
+            raise Refusal(f"{texts}: line {place} has {len(one)} texts; each question is answered once, greedily")
 
     def refuse(prompts: list[str]) -> list[str]:
         raise Refusal(f"{task.name} asks again with what was answered first; generate it here")

@@ -12,6 +12,7 @@ from tiny_grid import stop_at
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
 
 from astraios_analysis.records.frame import load, load_folder
+from astraios_analysis.records.refusal import Refusal
 from training.corpus.rows import save_tokenizer
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE
@@ -233,6 +234,19 @@ class TestGenerations:
             path.write_text("\n".join([*lines[:2], last]))
             with pytest.raises(ValueError, match=f"texts: {message}"):
                 lay_out_texts(writing, path, tmp_path / "out.json")
+
+    def test_to_another_data_set_or_twice_to_one_question_are_refused(self, tmp_path):
+        python = TINY.write_problems(tmp_path / "python.jsonl", TINY.python_rows())
+        defects = TINY.write_problems(tmp_path / "defects.jsonl", [{"func": "int f()", "target": 0}])
+        written = TINY.write_problems(tmp_path / "texts.jsonl", [[" NO", " YES"]])
+        for name, problems, message in (
+            ("humanevalfix_python", defects, "problem 0 is of another data set than humanevalfix_python"),
+            ("humanevalfix_java", python, "its tests are not in Java"),
+            ("clone_detection", defects, "problem 0 is of another data set than clone_detection"),
+            ("defect_detection", defects, "line 1 has 2 texts; each question is answered once"),
+        ):
+            with pytest.raises(Refusal, match=message):
+                lay_out_texts(Writing(name, problems), written, tmp_path / "out.json")
 
     def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
         defects = [{"func": f"int f{n}() {{ return {n}; }}", "target": n % 2} for n in range(4)]
