@@ -62,7 +62,7 @@ _SECONDS = Number(0, 3600, min_open=True, max_open=True)
 @option("--cpu-seconds", "S", "processor time of a program (default: Python 1, Java 3)", type=_SECONDS)
 @flag("--unsafe", "run programs without containment: only ever programs of your own")
 @folder("--record", "put the scores into this record of a run", metavar="FILE")
-@option("--setting", "TEXT", "--record: how it was generated (default: as the study, t0.2,n20)")
+@option("--setting", "TEXT", "--record: how it was generated (default: as the study, t0.2,n20, with the file's n)")
 def command(given: SimpleNamespace) -> int:
     """Score generations, or list the data sets."""
     if given.list:
@@ -97,7 +97,8 @@ def command(given: SimpleNamespace) -> int:
         say("stopped; the same command goes on from there")
         raise
     if given.record is not None:
-        scored = with_published(load(given.record), report, given.setting or Writing(report.dataset).setting, {})
+        usual = Writing(report.dataset, n_samples=report.whole.per_problem[0].n_samples).setting
+        scored = with_published(load(given.record), report, given.setting or usual, {})
         save(scored, given.record.parent, overwrite=True, name=given.record.name)
         say(f"{given.record} has the scores")
     return _print(json.dumps(report.to_json(), indent=2) if given.as_json else report_table(report))

@@ -302,3 +302,6 @@ class TestGenerations:
         record = record.rename(tmp_path / "mine.json")
         told("score", out, *asked, "--record", record, "--setting", "greedy", "--unsafe", "--resume", tmp_path)
         assert {score.setting for score in load(record).scores} == {"greedy"}
+        # Not the study's twenty samples: the file has one.
+        told("score", out, *asked, "--record", record, "--unsafe", "--resume", tmp_path)
+        assert {score.setting for score in load(record).scores} == {"greedy", "t0.2,n1"}
