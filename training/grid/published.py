@@ -5,12 +5,10 @@ here as it reads the study's own files. Samples are kept one by one as they come
 on, and gives the file that it would have given.
 """
 
-import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,9 @@ from training.loop.validation import count_virtual_tokens
 from training.models.tuning import merge_tuning
 from training.published.score import Request, score_file
 from training.published.tasks import TOP_P, EvaluationTask, find_task, is_function_complete
-from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, with_published
+from training.published.writing import WRITING_VERSION, Writing, asked, laid_out, note_of, with_published
 from training.spec.files import Journal
 from training.suite.request import Scoring, missing_datasets
-
-_PACKAGES = ("astraios", "torch", "transformers", "peft")
 
 
 def decoding_of(writing: Writing, model: PreTrainedModel | PeftModel) -> Decoding:
@@ -212,10 +208,7 @@ def score_published(
         note: dict[str, JsonValue] = {
             "decoding": decoding_of(writing, model).model_dump(mode="json"),
             "problems": None if writing.problems is None else writing.problems.name,
-            "device": model.device.type,
-            "seconds": round(time.perf_counter() - started, 3),
-            "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            **note_of(model, started, "transformers", "peft"),
         }
         record = with_published(record, report, writing.setting, note)
         keep(record)

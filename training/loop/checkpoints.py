@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from astraios_analysis.records.schema import validating
 from training.corpus.texts import reason_of
 from training.loop.batches import RowSet
 from training.loop.processes import SHARDS_FOLDER, agreed
-from training.spec.files import DIVERGED_FILE, divergence, exclusive, flush, require_writable
+from training.spec.files import DIVERGED_FILE, checkpoints_in, divergence, exclusive, flush, require_writable
 from training.spec.run import LoopSettings, Schedule
 
 # Leading values of a tensor tell one draw or training from another; a digest of all would read the whole base model.
@@ -180,7 +179,7 @@ class RunFolder:
 
     def latest(self) -> Path | None:
         """Return the newest whole checkpoint, or the newest of all where none is, so that its damage is said."""
-        found = self._checkpoints()
+        found = list(checkpoints_in(self.path).values())
         return next((path for path in reversed(found) if _is_whole(path)), found[-1] if found else None)
 
     def check_not_failed(self) -> None:
@@ -228,7 +227,7 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
             partial.rename(self.path / name)
             flush(self.path)
-            for old in self._checkpoints()[:-KEPT]:
+            for old in list(checkpoints_in(self.path).values())[:-KEPT]:
                 # Under another name first: half a checkpoint must never look like a whole one.
                 shutil.rmtree(old.rename(self.path / f".removing-{old.name}"))
         accelerator.wait_for_everyone()
@@ -274,10 +273,6 @@ class RunFolder:
                 "the checkpoints of the other"
             )
         return saved.progress
-
-    def _checkpoints(self) -> list[Path]:
-        found = [path for path in self.path.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def keep_updated_weights_only(accelerator: Accelerator) -> None:

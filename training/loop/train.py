@@ -134,7 +134,7 @@ class _Loop:
             with self._plain.disable_adapter(), self._accelerator.autocast():
                 self.progress.base = self._validated(self._plain, "the base model's validation loss")
         if self._is_sharded:
-            self._shard()
+            self._shard(is_new=checkpoint is None)
         else:
             self._model, self._optimizer = self._accelerator.prepare(self._plain, self._optimizer)
             keep_updated_weights_only(self._accelerator)
@@ -145,8 +145,7 @@ class _Loop:
             self._started -= self.progress.seconds
             self._is_resumed = True
 
-    def _shard(self) -> None:
-        is_new = self._folder is None or self._folder.latest() is None
+    def _shard(self, *, is_new: bool) -> None:
         precision, offloaded = self._settings.precision, self._is_offloaded
         self._model = shard(self._plain, self._accelerator.device, precision, is_offloaded=offloaded)
         # The parameters are others now.

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.reading import read_json
+from training.corpus.texts import reason_of
 from training.models.pretrained import empty_model, find_model, folder_config, plain_config, size_config
 from training.models.tuning import PLACING_ERRORS, apply_tuning, made_config
 from training.spec.run import ModelSize, ParameterCounts, Tuning
@@ -64,7 +65,7 @@ def count_adapter(adapter: str | Path, base: str | Path) -> ParameterCounts:
     try:
         counts = _counts(base_config, lambda model: get_peft_model(model, config))
     except PLACING_ERRORS as error:
-        raise ValueError(f"{path}: PEFT cannot place it on this base model: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path}: PEFT cannot place it on this base model: {reason_of(error)}") from error
     if not counts.n_params_updated:
         raise ValueError(f"{path}: updates no parameter of this base model; is it the base model of this adapter?")
     return counts

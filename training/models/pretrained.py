@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.rows import END_ID, END_OF_TEXT, PADDING
-from training.corpus.texts import folder_commit, hub_advice
+from training.corpus.texts import folder_commit, hub_advice, reason_of
 from training.spec.run import BasePrecision, ModelSize
 
 
@@ -81,8 +81,7 @@ def folder_config(folder: str | Path) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(file, local_files_only=True)
     except Exception as error:  # the library raises many types here, its strict configurations' own among them
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{file} cannot be read as a model configuration: {reason}") from error
+        raise ValueError(f"{file} cannot be read as a model configuration: {reason_of(error)}") from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise ValueError(
             f"{file} describes a model of type {config.model_type!r}, "

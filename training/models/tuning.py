@@ -35,6 +35,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from astraios_analysis.records.frame import known_method
 from astraios_analysis.records.refusal import Refusal
+from training.corpus.texts import reason_of
 from training.models.adapters import BottleneckConfig
 from training.models.architectures import ARCHITECTURES, architecture_of
 from training.spec.run import Tuning
@@ -164,7 +165,7 @@ def apply_tuning(model: PreTrainedModel, tuning: Tuning, *, seed: int | None = N
         except PLACING_ERRORS as error:
             raise Refusal(
                 f"tuning method {tuning.method!r}: PEFT cannot place {added.peft_type.value} on a model of type "
-                f"{model.config.model_type!r}: {str(error).splitlines()[0]}; give target_modules in its configuration"
+                f"{model.config.model_type!r}: {reason_of(error)}; give target_modules in its configuration"
             ) from error
 
 

@@ -75,17 +75,19 @@ def longest_prefix(prompt: str, completion: str) -> str:
     lines = completion.splitlines(keepends=True)
     for n_lines in range(len(lines), 0, -1):
         text = "".join(lines[:n_lines])
-        if text.strip() and _parses(prompt + text):
+        if text.strip() and parses(prompt + text):
             return text
     return completion
 
 
-def _parses(program: str) -> bool:
+def parses(program: str) -> bool:
+    """Return whether a text is a Python program by its grammar; the text is not executed."""
     with warnings.catch_warnings():
         # Of escapes and comparisons that a program should not write.
         warnings.simplefilter("ignore")
         try:
             ast.parse(program)
+        # Besides wrong syntax: null bytes, and expressions nested too deeply.
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
     return True

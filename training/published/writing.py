@@ -3,9 +3,12 @@
 Importable without torch: models that answer are `training.grid.published`'s.
 """
 
+import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +179,31 @@ def with_published(record: RunRecord, report: Report, setting: str, note: dict[s
     scores = published_scores(report, setting)
     replaced = {score.key for score in scores}
     kept = tuple(score for score in record.scores if score.key not in replaced)
-    spec = dict(record.provenance.spec or {})
     note = {"version": WRITING_VERSION, "sandbox": report.sandbox, **note}
-    spec[NOTES] = {**spec.get(NOTES, {}), report.dataset: note}
-    provenance = record.provenance.model_copy(update={"spec": spec, "sandbox": report.sandbox or "none"})
-    fields = {name: getattr(record, name) for name in RunRecord.model_fields}
-    return RunRecord(**{**fields, "scores": (*kept, *scores), "provenance": provenance})
+    return renewed(record, {**notes_of(record), report.dataset: note}, scores=(*kept, *scores))
+
+
+def notes_of(record: RunRecord) -> Mapping[str, Any]:
+    """Return the notes of the measures that a record has: version of the suite, containment, time, versions."""
+    notes = (record.provenance.spec or {}).get(NOTES)
+    return notes if isinstance(notes, dict) else {}
+
+
+def note_of(model: Any, started: float, *packages: str) -> dict[str, JsonValue]:
+    """Return what a note says of how a model was scored: device, time, and versions that may change what it scores."""
+    return {
+        "device": model.device.type,
+        "seconds": round(time.perf_counter() - started, 3),
+        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: importlib.metadata.version(name) for name in ("astraios", "torch", *packages)},
+    }
+
+
+def renewed(record: RunRecord, notes: Mapping[str, Any], **fields: Any) -> RunRecord:
+    """Return a record with other fields and the notes of all its measures, which say what contained their programs."""
+    spec = {**(record.provenance.spec or {}), NOTES: dict(notes)}
+    sandboxes = ", ".join(sorted({note["sandbox"] for note in notes.values() if note.get("sandbox")}))
+    provenance = record.provenance.model_copy(update={"spec": spec, "sandbox": sandboxes or "none"})
+    # Made anew and not copied: only then is it checked.
+    kept = {name: getattr(record, name) for name in RunRecord.model_fields}
+    return RunRecord(**{**kept, **fields, "provenance": provenance})

@@ -215,7 +215,7 @@ def run_state(runs_dir: str | Path, run_id: str) -> RunState:
         problem = damage(runs_dir, run_id)
         return RunState("done") if problem is None else RunState("damaged", problem)
     folder = work_folder(runs_dir, run_id)
-    n_steps = _last_step(folder)
+    n_steps = max(checkpoints_in(folder), default=0)
     reached = f"{n_steps} steps saved" if n_steps else ""
     if _is_held(run_lock(runs_dir, run_id)):
         return RunState("running", reached)
@@ -282,9 +282,10 @@ def _lock_soon(descriptor: int) -> bool:
     return False
 
 
-def _last_step(folder: Path) -> int:
-    steps = [re.fullmatch(r"step-(\d+)", path.name) for path in folder.glob("step-*")]
-    return max((int(match[1]) for match in steps if match), default=0)
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """Return the checkpoints in a run's work folder by their steps, in order."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name) and path.is_dir()]
+    return dict(sorted((int(path.name.removeprefix("step-")), path) for path in found))
 
 
 def _is_held(path: Path) -> bool:

@@ -16,7 +16,7 @@ from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.items import NO, QUESTIONS, YES, Document, Item, synthesis_prompt
 from training.corpus.settings import COMPLETION
 from training.corpus.space import python_assertions
-from training.published.security import analyse_python
+from training.published.security import analyse_python, parses
 from training.published.verdicts import run_programs
 from training.sandbox.pool import Sandbox
 from training.sandbox.programs import Limits, Program
@@ -60,16 +60,6 @@ def passes(sandbox: Sandbox, programs: Sequence[tuple[str, str]]) -> list[bool]:
     for place, verdict in zip(places, run_programs(sandbox, wanted), strict=True):
         found[place] = verdict.passed
     return found
-
-
-def parses(source: str) -> bool:
-    """Return whether a text is a Python program by its grammar; the text is not executed."""
-    try:
-        ast.parse(source)
-    # Besides wrong syntax: null bytes, and expressions nested too deeply.
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return bool(source.strip())
 
 
 def is_valid_answer(item: Item, answer: str) -> bool:

@@ -4,11 +4,9 @@ Every measure that was taken leaves a note in the record, ``provenance.spec["sco
 contained the programs, time and code. A measure whose note is of another version counts as missing.
 """
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from peft import PeftModel
 from pydantic import JsonValue
@@ -18,6 +16,7 @@ from transformers import PreTrainedModel
 from astraios_analysis.records.frame import RunRecord, Score, TaskLoss
 from training.corpus.embedded import EmbeddedCorpus
 from training.corpus.settings import COMPLETION
+from training.published.writing import note_of, notes_of, renewed
 from training.sandbox.pool import Sandbox
 from training.suite.answers import ModelRespondent
 from training.suite.choices import answer_losses
@@ -25,16 +24,11 @@ from training.suite.measures import MEASURES, Examination, completion_scores
 from training.suite.request import (
     LOSSES,
     MEASURE_NAMES,
-    NOTES,
     SUITE_VERSION,
     Scoring,
     known_measures,
     missing_measures,
-    notes_of,
 )
-
-# Libraries whose other versions may give other scores of the same model.
-_PACKAGES = ("astraios", "torch", "transformers", "bandit")
 
 
 @dataclass(frozen=True)
@@ -54,16 +48,9 @@ def with_scores(record: RunRecord, taken: Taken) -> RunRecord:
     places = {f"embedded_{name}": place for place, name in enumerate(MEASURE_NAMES)}
     scores = sorted([*kept, *taken.scores], key=lambda score: places.get(score.dataset, -1))
     notes = {**notes_of(record), taken.measure: taken.note}
-    spec: dict[str, JsonValue] = {
-        **(record.provenance.spec or {}),
-        NOTES: {n: notes[n] for n in MEASURE_NAMES if n in notes},
-    }
-    sandboxes = sorted({str(note["sandbox"]) for note in notes.values()})
-    provenance = record.provenance.model_copy(update={"spec": spec, "sandbox": ", ".join(sandboxes)})
-    fields = {name: getattr(record, name) for name in RunRecord.model_fields}
-    # Made anew and not copied: only then is it checked.
-    fields |= {"task_losses": taken.losses} if taken.measure == LOSSES else {}
-    return RunRecord(**{**fields, "scores": tuple(scores), "provenance": provenance})
+    notes = {name: notes[name] for name in (*MEASURE_NAMES, *notes) if name in notes}
+    losses = {"task_losses": taken.losses} if taken.measure == LOSSES else {}
+    return renewed(record, notes, scores=tuple(scores), **losses)
 
 
 def score_record(
@@ -104,15 +91,5 @@ def take_measures(
             started = time.perf_counter()
             losses = answer_losses(examination.respondent, corpus) if name == LOSSES else {}
             scores = tuple(take(examination)) if take else ()
-            yield Taken(name, scores, _note(sandbox, model, time.perf_counter() - started), losses)
-
-
-def _note(sandbox: Sandbox, model: PreTrainedModel | PeftModel, seconds: float) -> dict[str, JsonValue]:
-    return {
-        "suite_version": SUITE_VERSION,
-        "sandbox": sandbox.backend_name,
-        "device": model.device.type,
-        "seconds": round(seconds, 3),
-        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-    }
+            how = {"suite_version": SUITE_VERSION, "sandbox": sandbox.backend_name}
+            yield Taken(name, scores, how | note_of(model, started, "transformers", "bandit"), losses)

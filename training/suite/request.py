@@ -1,15 +1,13 @@
 """What shall be scored: names of the measures, and which of them a record lacks. Importable without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal, require_known
 from training.published.tasks import find_task
-from training.published.writing import NOTES as NOTES
-from training.published.writing import WRITING_VERSION, Writing
+from training.published.writing import WRITING_VERSION, Writing, notes_of
 
 SUITE_VERSION = 2
 """Version of the suite: raised whenever the same model would get other scores. A record's scores name theirs."""
@@ -89,9 +87,3 @@ def missing_datasets(record: RunRecord, scoring: Scoring) -> tuple[str, ...]:
     return tuple(
         name for name in scoring.datasets if scoring.force or notes.get(name, {}).get("version") != WRITING_VERSION
     )
-
-
-def notes_of(record: RunRecord) -> Mapping[str, Any]:
-    """Return the notes of the measures that a record has: version of the suite, containment, time, versions."""
-    notes = (record.provenance.spec or {}).get(NOTES)
-    return notes if isinstance(notes, dict) else {}

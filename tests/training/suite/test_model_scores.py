@@ -17,11 +17,13 @@ from training.grid import run as run_module
 from training.grid.bases import load_base
 from training.grid.rows import run_corpus
 from training.grid.run import rescore, run
+from training.published.measures import Part, Report, make_counts
+from training.published.writing import NOTES, with_published
 from training.spec.files import record_path, run_state, work_folder
 from training.suite import renewal
 from training.suite.answers import ModelRespondent
 from training.suite.problems import answer_text, context
-from training.suite.request import MEASURE_NAMES, NOTES, Scoring, missing_measures
+from training.suite.request import MEASURE_NAMES, Scoring, missing_measures
 
 pytestmark = pytest.mark.sandbox
 
@@ -79,6 +81,19 @@ def test_a_record_has_its_scores_and_says_how_they_were_got(runs):
     intervals = intervals_over_seeds([record])
     assert intervals.loc[intervals["metric"] == "accuracy", "lower"].notna().all()
     assert [path.name for path in runs.iterdir()] == [f"{FFT.run_id}.json"]
+
+
+def test_measures_of_the_suite_and_of_the_study_keep_each_others_notes(runs):
+    record = load(record_path(runs, FFT.run_id))
+    part = Part({"overall_accuracy": 0.5}, {"overall_accuracy": 0.1}, make_counts([1, 1], [0, 1]))
+    report = Report("defect_detection", "c", "overall_accuracy", part)
+    both = with_published(record, report, "zero_shot", {})
+    # No program was run for these answers; those of the suite still were, and in this.
+    assert both.provenance.sandbox == record.provenance.sandbox
+    note = {**record.provenance.spec[NOTES]["defect"], "sandbox": "unsafe"}
+    again = renewal.with_scores(both, renewal.Taken("fix", (), note))
+    assert tuple(again.provenance.spec[NOTES]) == ("synthesis", "fix", *FEW.measures[1:], "defect_detection")
+    assert again.provenance.sandbox == f"{record.provenance.sandbox}, unsafe"
 
 
 def test_missing_measures_are_those_without_a_note_or_of_another_version(runs, monkeypatch):
