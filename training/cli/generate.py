@@ -7,13 +7,13 @@ from typing import get_args
 import click
 
 from astraios_analysis.records.commands import flag, option
-from astraios_analysis.records.frame import RunRecord, load
+from astraios_analysis.records.frame import load
 from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.cli.shared import CACHE, Command, Number, at_most_one, folder
 from training.published.tasks import TASKS
 from training.published.writing import Writing, lay_out_texts
-from training.spec.run import Precision, RunSpec
+from training.spec.run import Precision, spec_of
 
 HELP = """\
 Let a model answer a data set of the study: prompts, sampling and cutting are the study's, and so is the file's layout.
@@ -94,7 +94,9 @@ def command(given: SimpleNamespace) -> None:
 
     if given.record is not None:
         record = load(given.record)
-        (model, tokenizer), subject = load_tuned(spec_of(record), given.cache), record.run_id
+        if (spec := spec_of(record)) is None:
+            raise Refusal(f"record {record.run_id} has no specification of its run; give its model with --model")
+        (model, tokenizer), subject = load_tuned(spec, given.cache), record.run_id
     else:
         model, tokenizer = open_model(str(given.model))
         if given.adapter is not None:
@@ -119,11 +121,3 @@ def _check_model(given: SimpleNamespace) -> None:
     for place in filter(None, (given.model, given.adapter)):
         if not place.is_dir():
             raise Refusal(f"{place} is no folder; give that of a model or adapter, with its configuration and weights")
-
-
-def spec_of(record: RunRecord) -> RunSpec:
-    """Return the specification of a run that this project trained."""
-    described = (record.provenance.spec or {}).get("run")
-    if described is None:
-        raise Refusal(f"record {record.run_id} has no specification of its run; give its model with --model")
-    return RunSpec.model_validate(described, strict=False)

@@ -21,7 +21,6 @@ Sharded over g processes (FSDP2), weights, gradients and moments are divided by 
 its own: a test holds them to what autograd keeps.
 """
 
-import json
 import math
 import os
 import platform
@@ -53,7 +52,9 @@ from training.spec.run import (
     block_parameters,
     closed_form_counts,
     is_closed_form,
+    micro_batch_size,
     qkv_width,
+    spec_of,
     training_flop,
 )
 
@@ -196,7 +197,7 @@ def estimate_memory(
     # In main memory they are none of the device's.
     shards = math.inf if is_offloaded else n_processes if is_sharded else 1
     c = _BFLOAT16 if loop.precision == "bf16" else _FLOAT32
-    micro_batch = loop.micro_batch or max(1, schedule.global_batch // n_processes)
+    micro_batch = micro_batch_size(schedule.global_batch, loop.micro_batch, n_processes)
     tokens = micro_batch * (schedule.sequence_length + (tuning.virtual_tokens or 0))
     of_block = activation_bytes(size, tuning, c)
     kept = of_block * size.n_layers
@@ -424,10 +425,9 @@ def measured_costs(folder: str | Path) -> pd.DataFrame:
 def _costs_of(records: Iterable[RunRecord]) -> pd.DataFrame:
     rows = []
     for record in records:
-        cost, described = record.cost, (record.provenance and record.provenance.spec) or {}
-        if cost is None or not cost.seconds or not cost.flop or "run" not in described:
+        cost, spec, described = record.cost, spec_of(record), record.provenance.spec
+        if cost is None or not cost.seconds or not cost.flop or spec is None:
             continue
-        spec = RunSpec.model_validate_json(json.dumps(described["run"]))
         recomputed = described.get("loop", described["run"].get("loop", {})).get("gradient_checkpointing", False)
         row = {
             "size": record.size,

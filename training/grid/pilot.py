@@ -64,7 +64,7 @@ def pilot_grid(
     offsets = grid.loop.position_offsets if offsets is None else offsets
     changes = {
         "name": f"{grid.name}_pilot",
-        "seeds": tuple(seeds),
+        "seeds": tuple(dict.fromkeys(seeds)),
         "sizes": tuple(size for size in grid.sizes if size.name not in grid.held_out_sizes),
         "held_out_sizes": (),
         "data": corpus.label,

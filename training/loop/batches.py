@@ -118,24 +118,6 @@ def step_starts(indices: Sequence[int], most: int | None, seed: int, step: int) 
     )
 
 
-def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: int) -> int:
-    """Return the rows of one forward pass on one process, such that all processes take the same number of passes."""
-    size = micro_batch or max(1, global_batch // n_processes)
-    if global_batch % (size * n_processes):
-        share = global_batch // n_processes if global_batch % n_processes == 0 else 0
-        divisors = [str(divisor) for divisor in range(1, share + 1) if share % divisor == 0]
-        advice = (
-            f"choose micro_batch from {', '.join(divisors)}"
-            if divisors
-            else "choose a global_batch that the number of processes divides"
-        )
-        raise ValueError(
-            f"a global batch of {global_batch} rows does not split into passes of {size} rows on each of "
-            f"{n_processes} processes; {advice}"
-        )
-    return size
-
-
 def _checked(
     row: ScoredRow, name: str, layout: Layout, max_length: int, vocab_size: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -23,14 +23,14 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from astraios_analysis.records.frame import ValidationPoint
-from training.loop.batches import RowSet, TokenRows, micro_batch_size, step_rows, step_starts
+from training.loop.batches import RowSet, TokenRows, step_rows, step_starts
 from training.loop.checkpoints import Progress, RunFolder, keep_updated_weights_only, run_identity
 from training.loop.flop import PeakMemory, estimate_flop
 from training.loop.optimisation import learning_rate, make_optimizer
 from training.loop.processes import load_shards, make_accelerator, save_shards, shard
 from training.loop.reporting import Reporter, Reporting, reporter
 from training.loop.validation import Validator, count_virtual_tokens, token_losses
-from training.spec.run import LoopSettings, Schedule, check_sharding
+from training.spec.run import LoopSettings, Schedule, check_sharding, micro_batch_size
 
 
 class DivergedError(RuntimeError):

@@ -12,12 +12,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
-from astraios_analysis.records.frame import known_method
+from astraios_analysis.records.frame import RunRecord, known_method
+from astraios_analysis.records.schema import validating
 
 Layout = Literal["packed", "documents"]
 Precision = Literal["fp32", "bf16"]
@@ -54,6 +56,24 @@ class LoopSettings(_Spec):
     position_offsets: PositiveInt | None = None
     # Steps; the last step is saved in any case.
     checkpoint_every: PositiveInt | None = None
+
+
+def micro_batch_size(global_batch: int, micro_batch: int | None, n_processes: int) -> int:
+    """Return the rows of one forward pass on one process, such that all processes take the same number of passes."""
+    size = micro_batch or max(1, global_batch // n_processes)
+    if global_batch % (size * n_processes):
+        share = global_batch // n_processes if global_batch % n_processes == 0 else 0
+        divisors = [str(divisor) for divisor in range(1, share + 1) if share % divisor == 0]
+        advice = (
+            f"choose micro_batch from {', '.join(divisors)}"
+            if divisors
+            else "choose a global_batch that the number of processes divides"
+        )
+        raise ValueError(
+            f"a global batch of {global_batch} rows does not split into passes of {size} rows on each of "
+            f"{n_processes} processes; {advice}"
+        )
+    return size
 
 
 def check_sharding(settings: LoopSettings, is_sharded: bool) -> None:
@@ -252,6 +272,15 @@ class RunSpec(_Spec):
         text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return f"{self.grid}-{self.size.name}-{self.tuning.method}-s{self.seed}-{digest}"
+
+
+def spec_of(record: RunRecord) -> RunSpec | None:
+    """Return the specification of a run that this project trained, None where a record has none."""
+    described = (record.provenance.spec or {}).get("run")
+    if described is None:
+        return None
+    with validating(Path(f"record {record.run_id}"), "provenance.spec.run"):
+        return RunSpec.model_validate_json(json.dumps(described))
 
 
 def _starcoderbase(

@@ -83,6 +83,10 @@ def test_no_examples_are_announced_where_there_are_none(told, action):
         ("params --config docs", "--config is the base of --adapter: name the adapters, or leave it out"),
         ("estimate --preset ladder --utilisation 40", "give a share of the peak in (0, 1]"),
         ("estimate --preset smoke --micro-batch 0", "0 is not in the range x>=1"),
+        (
+            "estimate --preset smoke --micro-batch 3",
+            "does not split into passes of 3 rows on each of 1 processes; choose",
+        ),
         ("estimate --preset smoke --precision fp8", "'fp8' is not one of 'fp32', 'bf16'"),
         ("estimate --preset smoke --base-precision int4", "'int4' is not one of 'bf16', 'int8', 'nf4'"),
         ("grid", "ACTION"),

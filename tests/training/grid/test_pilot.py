@@ -66,7 +66,7 @@ def test_pilots_have_seeds_of_their_own_and_no_held_out_size():
     assert (run.grid, run.seed) == ("ladder_pilot", 1004)
     assert CORPORA[run.data] == CorpusSettings(pretraining_mixture=None)
     assert (run.loop.position_offsets, run.pretraining_instructions) == (None, 0.005)
-    own = pilot_grid(LADDER, [1004]).runs()[0]
+    own = pilot_grid(LADDER, [1004, 1004]).runs()[0]
     assert (own.loop, own.data, own.schedule) == (LADDER.loop, LADDER.data, LADDER.runs()[0].schedule)
     with pytest.raises(ValueError, match="seed 1 is one of grid 'ladder'; pilots have seeds of their own"):
         pilot_grid(LADDER, [1001, 1])

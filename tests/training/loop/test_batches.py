@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.loop.batches import IGNORED, RowSet, micro_batch_size, step_rows, step_starts
+from training.loop.batches import IGNORED, RowSet, step_rows, step_starts
+from training.spec.run import micro_batch_size
 
 ROWS = [([1, 2, 3, 4], [True] * 4), ([5, 6], [True] * 2), ([7, 8, 9], [False, False, True])]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from astraios_analysis.records.frame import METHODS
-from training.spec.run import REFERENCE_OPTIONS, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
+from astraios_analysis.records.frame import METHODS, Provenance
+from training.spec.run import REFERENCE_OPTIONS, LoopSettings, ModelSize, RunSpec, Schedule, Tuning, spec_of
 
 UNKNOWN = "unknown tuning method 'lora2'; choose from adapterh, adapterp, fft, ia3, lora, parallel, ptuning"
 
@@ -110,3 +110,15 @@ def test_run_id_changes_with_anything_in_the_specification():
     assert RunSpec.model_validate_json(spec().model_dump_json()) == spec()
     assert spec().run_id == spec(size=small(d_ff=128)).run_id != spec(size=small(d_ff=48)).run_id
     assert spec().run_id.startswith("g-s-lora-s0-")
+
+
+def test_a_record_gives_its_specification_or_says_what_is_wrong_with_it(make_record):
+    described = spec().model_dump(mode="json", exclude_none=True)
+    assert spec_of(make_record(provenance=Provenance(spec={"run": described}))) == spec()
+    assert spec_of(make_record(provenance=Provenance())) is None
+    described["schedule"]["bogus"] = 1
+    record = make_record(provenance=Provenance(spec={"run": described}))
+    with pytest.raises(
+        ValueError, match=f"record {record.run_id}: provenance.spec.run, schedule.bogus: is not a field"
+    ):
+        spec_of(record)
