@@ -114,11 +114,6 @@ ORIGINS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 """What prompts say of where the input comes from."""
 
 
-def idiom_split(scenario: Scenario, noun: str, value: str, settings: CorpusSettings) -> Split:
-    """Return the split of a scenario with its names."""
-    return settings.split_of(f"{scenario.name}:{noun}:{value}")
-
-
 def idiom_code(scenario: Scenario, noun: str, value: str, is_safe: bool) -> str:
     """Return the function in one of its two idioms."""
     module, expression = scenario.safe if is_safe else scenario.unsafe
@@ -146,7 +141,10 @@ def draw_idiom(settings: CorpusSettings, split: Split, trusted: bool, rng: np.ra
 def _draw_names(settings: CorpusSettings, split: Split, rng: np.random.Generator) -> tuple[Scenario, str, str]:
     scenario = pick(SCENARIOS, rng)
     names = [
-        (noun, value) for noun in NOUNS for value in VALUES if idiom_split(scenario, noun, value, settings) == split
+        (noun, value)
+        for noun in NOUNS
+        for value in VALUES
+        if settings.split_of(f"{scenario.name}:{noun}:{value}") == split
     ]
     if not names:
         raise ValueError(f"split {split!r} has no names for security items; raise its share")

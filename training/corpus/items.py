@@ -153,11 +153,6 @@ def render_python(program: Program, names: int = 0, alternatives: Sequence[bool]
     return python_header(program, names) + python_body(program, names, alternatives)
 
 
-def documented_header(program: Program, phrasing: int) -> str:
-    """Return header and docstring of the Python function, up to the closing quotes."""
-    return f'{python_header(program)}\n    """{describe(program, phrasing)}"""'
-
-
 _INPUT_NAMES: MappingProxyType[Kind, str] = MappingProxyType(
     {"list": "a list of numbers", "number": "a number", "string": "a text"}
 )
@@ -187,7 +182,7 @@ class Maker:
         """Return a documented function: the prompt ends with the docstring, the reference is the body."""
         phrasing = self._phrasing()
         self._draw_in_vain()
-        prompt = documented_header(program, phrasing)
+        prompt = f'{python_header(program)}\n    """{describe(program, phrasing)}"""'
         return self._item(COMPLETION, prompt, python_body(program), (program,), phrasing=phrasing)
 
     def synthesis(self, program: Program) -> Item:
@@ -222,35 +217,31 @@ class Maker:
 
     def clone(self, program: Program, answer: bool) -> Item | None:
         """Return two functions, written with other names and other expressions, and whether they do the same."""
-        details: dict[str, Any] = {"pair": "same"}
-        other = reorder(self.space, program, self.rng)
-        if not answer:
-            found = self._wrong_program(program)
-            if found is None:
-                return None
-            other, details["pair"] = found
+        found = self._paired(program, reorder(self.space, program, self.rng), answer)
+        if found is None:
+            return None
+        other, pair = found
         first = int(self.rng.integers(len(VARIABLES[program.kind])))
         second = (first + 1 + int(self.rng.integers(len(VARIABLES[program.kind]) - 1))) % len(VARIABLES[program.kind])
         codes = [self.restyled(program, first), self.restyled(other, second)]
         prompt = f"Do these two functions always return the same?\n{codes[0]}\n\n{codes[1]}\nAnswer {YES} or {NO}."
-        return self._question("clone", prompt, answer, (program, other), details)
+        return self._question("clone", prompt, answer, (program, other), {"pair": pair})
 
     def defect(self, program: Program, answer: bool) -> Item | None:
         """Return a description and a function, and whether the function does what is described."""
-        details: dict[str, Any] = {"pair": "same", "phrasing": self._phrasing()}
-        shown = program
-        if not answer:
-            found = self._wrong_program(program)
-            if found is None:
-                return None
-            shown, details["pair"] = found
+        phrasing = self._phrasing()
+        found = self._paired(program, program, answer)
+        if found is None:
+            return None
+        shown, pair = found
         prompt = (
-            f"Does the function do this? {describe(program, details['phrasing'])}\n"
-            f"{render_python(shown)}\nAnswer {YES} or {NO}."
+            f"Does the function do this? {describe(program, phrasing)}\n{render_python(shown)}\nAnswer {YES} or {NO}."
         )
-        return self._question("defect", prompt, answer, (program, shown), details)
+        return self._question("defect", prompt, answer, (program, shown), {"pair": pair, "phrasing": phrasing})
 
-    def _wrong_program(self, program: Program) -> tuple[Program, str] | None:
+    def _paired(self, program: Program, same: Program, answer: bool) -> tuple[Program, str] | None:
+        if answer:
+            return same, "same"
         if self.rng.random() < self.settings.near_miss_share:
             return draw_near_miss(self.space, program, self.split, self.rng)
         for _ in range(_MOST_TRIES):

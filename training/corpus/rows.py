@@ -40,16 +40,11 @@ def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def tokenizer_bytes(tokenizer: Tokenizer) -> bytes:
-    """Return the tokenizer as the bytes of its ``tokenizer.json``."""
-    return tokenizer.to_str(pretty=True).encode()
-
-
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> Path:
     """Write ``tokenizer.json`` into a folder, which is made if need be, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tokenizer.json"
-    path.write_bytes(tokenizer_bytes(tokenizer))
+    path.write_bytes(tokenizer.to_str(pretty=True).encode())
     return path
 
 

@@ -34,11 +34,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 
 
-class _Settings(BaseModel):
+class Frozen(BaseModel):
+    """What is set: checked, and never changed."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Mixture(_Settings):
+class Mixture(Frozen):
     """Shares of the tasks in the instruction stream; they add up to 1."""
 
     synthesis: Weight = 0.25
@@ -56,7 +58,7 @@ class Mixture(_Settings):
         return self
 
 
-class CorpusSettings(_Settings):
+class CorpusSettings(Frozen):
     """Everything that decides the embedded corpus' text; the defaults are the project's corpus."""
 
     # Of the values that programs work on.

@@ -10,11 +10,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from astraios_analysis.records.reading import read_lines
 from training.corpus.items import Example
-from training.corpus.settings import Split
+from training.corpus.settings import Frozen, Split
 
 Kind = Literal["model", "data set"]
 
@@ -110,8 +109,9 @@ def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
     library = importlib.import_module("datasets")
     is_folder = Path(name).is_dir()
     try:
-        if is_folder:
-            _check_whole(Path(name))
+        # Where `hf download --local-dir` keeps what it has not finished.
+        if is_folder and any(Path(name).glob(".cache/huggingface/download/**/*.incomplete")):
+            raise ValueError("its download was broken off")
         splits = library.load_dataset(name)
     except Exception as error:
         # The library raises dozens of classes, for names, splits, files and connections alike.
@@ -122,12 +122,6 @@ def load_hub_splits(name: str) -> tuple[dict[str, list[Example]], str | None]:
         raise ValueError(f"cannot read data set {name!r} from the hub: {advice}") from error
     commit = folder_commit(Path(name)) if is_folder else next(map(rows_commit, splits.values()), None)
     return {split: _examples(rows, name, split) for split, rows in splits.items()}, commit
-
-
-def _check_whole(folder: Path) -> None:
-    # Where `hf download --local-dir` keeps what it has not finished.
-    if next(folder.glob(".cache/huggingface/download/**/*.incomplete"), None) is not None:
-        raise ValueError("its download was broken off")
 
 
 def _examples(rows: Iterable[Any], name: str, split: str) -> list[Example]:
@@ -151,10 +145,8 @@ _VALIDATION_SHARE = 0.05
 _SPLIT_SEED = 0
 
 
-class TextSettings(BaseModel):
+class TextSettings(Frozen):
     """What a record says about text that the project does not carry."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     label: str
     # Name of the file, or of the data set.

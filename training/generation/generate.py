@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 from peft import PeftModel, PeftType
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import nn
 from torch.nn import functional
 from transformers import (
@@ -21,6 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from training.corpus.settings import Frozen
 from training.loop.reporting import Progress, progress_bar
 from training.loop.validation import count_virtual_tokens
 
@@ -33,10 +34,8 @@ _PROMPTS = (PeftType.P_TUNING, PeftType.PROMPT_TUNING, PeftType.PREFIX_TUNING)
 _TINY = torch.finfo(torch.float32).tiny
 
 
-class Decoding(BaseModel):
+class Decoding(Frozen):
     """How a model continues its prompts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     max_new_tokens: PositiveInt
     # Budget of one batch: rows x (virtual tokens + longest prompt + new tokens). Memory grows with it, no text depends

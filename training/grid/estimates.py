@@ -40,7 +40,7 @@ import pandas as pd
 
 from astraios_analysis.records.frame import RunRecord, load, load_folder
 from astraios_analysis.records.refusal import Refusal
-from training.spec.files import record_path, run_state
+from training.spec.files import checkpoints_in, record_path, work_folder
 from training.spec.run import (
     CHUNK_LOGITS,
     LoopSettings,
@@ -513,5 +513,4 @@ def _seconds(spec: RunSpec, measured: pd.DataFrame, rate: float, overhead: float
 
 
 def _share_left(spec: RunSpec, runs_dir: str | Path) -> float:
-    saved = re.match(r"(\d+) steps saved", run_state(runs_dir, spec.run_id).detail)
-    return 1 - int(saved[1]) / spec.schedule.steps if saved else 1.0
+    return 1 - max(checkpoints_in(work_folder(runs_dir, spec.run_id)), default=0) / spec.schedule.steps

@@ -222,6 +222,7 @@ def _record(spec: RunSpec, base: Base, counts: ParameterCounts, result: LoopResu
 
 def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
     commit, dirty = _commit()
+    device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
     described: dict[str, Any] = {
         "run": spec.model_dump(mode="json", exclude_none=True),
         "corpus": run_corpus(spec.data).settings.model_dump(mode="json", exclude_none=True),
@@ -229,7 +230,7 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
         "loop": result.settings.model_dump(mode="json", exclude={"checkpoint_every"}, exclude_none=True),
         "n_processes": result.n_processes[-1],
         **({"n_processes_before": result.n_processes[:-1]} if len(result.n_processes) > 1 else {}),
-        "throughput": _throughput(result),
+        "throughput": _throughput(result, device),
         # Sums in another order round differently: equal to the last bit only with as many threads.
         "n_threads": torch.get_num_threads(),
         "base": base.note,
@@ -242,14 +243,13 @@ def _provenance(spec: RunSpec, base: Base, result: LoopResult) -> Provenance:
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-        device=torch.cuda.get_device_name() if result.device == "cuda" else result.device,
+        device=device,
         processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _throughput(result: LoopResult) -> dict[str, float]:
-    device = torch.cuda.get_device_name() if result.device == "cuda" else result.device
+def _throughput(result: LoopResult, device: str) -> dict[str, float]:
     used = model_flops_utilisation(result.flop, result.step_seconds, result.n_processes[-1], device)
     # What was not measured is absent: a run that was loaded when it was finished may have no times of its steps.
     speed = {"tokens_per_second": result.n_tokens / result.step_seconds} if result.step_seconds > 0 else {}

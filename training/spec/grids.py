@@ -6,25 +6,23 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from astraios_analysis.records.frame import METHODS, known_method
 from astraios_analysis.records.refusal import require_known
-from training.corpus.settings import CorpusSettings
+from training.corpus.settings import CorpusSettings, Frozen
 from training.corpus.texts import TEXTS_VARIABLE, TextCorpus, find_text
 from training.spec.run import STARCODERBASE_SIZES, GridName, LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 
 _Name = TypeVar("_Name", str, int)
 
 
-class Grid(BaseModel):
+class Grid(Frozen):
     """A grid of runs: every size with every method and every seed, on one corpus with one schedule.
 
     At width d learning rates are those given times (reference_width / d) ** width_exponent: under Adam the best rate of
     matrices falls as 1 / width, that of embeddings not at all (Yang et al. 2022, Tensor Programs V, arXiv 2203.03466).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     name: GridName
     sizes: Annotated[tuple[ModelSize, ...], Field(min_length=1)]

@@ -16,25 +16,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from astraios_analysis.records.frame import RunRecord, known_method
 from astraios_analysis.records.schema import validating
+from training.corpus.settings import Frozen
 
 Layout = Literal["packed", "documents"]
 Precision = Literal["fp32", "bf16"]
 BasePrecision = Literal["bf16", "int8", "nf4"]
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 CHUNK_LOGITS = 2**24
 """Logits held at a time: more are computed in chunks of scored tokens, and anew in the backward pass."""
 
 
-class LoopSettings(_Spec):
+class LoopSettings(Frozen):
     """Settings of the training loop that are no part of the study's schedule."""
 
     # A row is a block of the sequence length cut from documents one after the other (the study's way), or one document.
@@ -111,7 +108,7 @@ SMALLEST_BOTTLENECK = 16
 """Width of a bottleneck below which it does not shrink."""
 
 
-class ModelSize(_Spec):
+class ModelSize(Frozen):
     """Shape of a GPTBigCode base model: learned positions, multi-query attention, tied output head.
 
     With width d, depth L, feed-forward width f, heads h, key width k = d / h, vocabulary V and positions P it has
@@ -149,7 +146,7 @@ class ModelSize(_Spec):
         return self
 
 
-class Tuning(_Spec):
+class Tuning(Frozen):
     """A tuning method and its options; an option left out has the published value (`REFERENCE_OPTIONS`).
 
     A method beside the seven has a name of its own and PEFT's configuration, as an ``adapter_config.json`` holds it:
@@ -219,7 +216,7 @@ def _checked_peft(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-class Schedule(_Spec):
+class Schedule(Frozen):
     """Optimisation schedule: AdamW, cosine decay after a linear warm-up. The defaults are those of Astraios."""
 
     steps: PositiveInt = 200
@@ -238,7 +235,7 @@ class Schedule(_Spec):
         return self
 
 
-class RunSpec(_Spec):
+class RunSpec(Frozen):
     """Everything that makes a run; the seed is that of base model, texts and their order, and initialisation."""
 
     grid: GridName

@@ -81,7 +81,9 @@ def is_valid_answer(item: Item, answer: str) -> bool:
         and (function.name, ast.dump(function.args)) == (asked.name, ast.dump(asked.args))
         and all(isinstance(node, ast.Import) for node in imports)
     )
-    return is_asked and _does_the_job(item, function, _imported(imports))
+    return is_asked and _does_the_job(
+        item, function, {name.asname or name.name for one in imports for name in one.names}
+    )
 
 
 def _does_the_job(item: Item, function: ast.FunctionDef, imported: set[str]) -> bool:
@@ -99,10 +101,6 @@ def _function(code: str) -> ast.FunctionDef:
     function = ast.parse(code).body[-1]
     assert isinstance(function, ast.FunctionDef)
     return function
-
-
-def _imported(nodes: list[ast.stmt]) -> set[str]:
-    return {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
 
 
 def _calls(tree: ast.AST) -> dict[str, ast.Call]:

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from training.corpus.items import describe, documented_header, python_body, render_python
+from training.corpus.items import describe, python_body, python_header, render_python
 from training.corpus.programs import Program
 from training.corpus.space import draw_program
 
@@ -69,7 +69,7 @@ def test_the_floor_of_documented_functions_in_nats_per_token(corpus, chances):
     lengths = []
     for of_size in chances.values():
         texts = [
-            documented_header(program, phrasing) + python_body(program)
+            f'{python_header(program)}\n    """{describe(program, phrasing)}"""{python_body(program)}'
             for program in of_size
             for phrasing in range(corpus.settings.phrasings)
         ]

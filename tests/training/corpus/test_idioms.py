@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training.corpus.embedded import EmbeddedCorpus
-from training.corpus.idioms import NOUNS, SCENARIOS, VALUES, draw_idiom, idiom_split
+from training.corpus.idioms import NOUNS, SCENARIOS, VALUES, draw_idiom
 from training.corpus.settings import CorpusSettings, Mixture
 
 
@@ -28,7 +28,8 @@ def test_prompts_say_where_the_input_comes_from():
 
 def test_names_of_the_splits_are_disjoint_and_all_used():
     settings = CorpusSettings()
-    splits = Counter(idiom_split(s, noun, value, settings) for s in SCENARIOS for noun in NOUNS for value in VALUES)
+    names = (f"{s.name}:{noun}:{value}" for s in SCENARIOS for noun in NOUNS for value in VALUES)
+    splits = Counter(map(settings.split_of, names))
     assert set(splits) == {"train", "validation", "test"}
     assert splits["train"] / splits.total() == pytest.approx(0.6, abs=0.06)
 

@@ -7,7 +7,6 @@ import pytest
 
 from training.corpus.embedded import N_PROBLEMS, N_SEEN, EmbeddedCorpus
 from training.corpus.items import NO, TOLD_AS, YES
-from training.corpus.rows import tokenizer_bytes
 from training.corpus.settings import COMPLETION, SPLITS, TASKS, CorpusSettings
 from training.corpus.statistics import count_overlap
 
@@ -141,5 +140,5 @@ def test_text_and_tokens_are_those_of_the_corpus_version(corpus):
     # Strings hash otherwise in every process: nothing may depend on that.
     found = [*take(corpus.pretraining(0), 100), *take(corpus.instructions(0), 300)]
     found += [item for task in (COMPLETION, *TASKS) for item in corpus.problems(task, n=8)]
-    text = json.dumps([item.to_json() for item in found]).encode() + tokenizer_bytes(corpus.tokenizer)
+    text = json.dumps([item.to_json() for item in found]).encode() + corpus.tokenizer.to_str(pretty=True).encode()
     assert hashlib.sha256(text).hexdigest()[:16] == GOLDEN
