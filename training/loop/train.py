@@ -76,7 +76,9 @@ def train(
     check_sharding(settings, is_sharded)
     path = None if folder is None else Path(folder)
     accelerator = make_accelerator(settings.precision, reporting.log_with, reporting.folder or path)
-    settings = fill_batch_sizes(settings, schedule, accelerator.num_processes)
+    micro_batch = micro_batch_size(schedule.global_batch, settings.micro_batch, accelerator.num_processes)
+    sizes = {"micro_batch": micro_batch, "validation_batch": settings.validation_batch or micro_batch}
+    settings = settings.model_copy(update=sizes)
     sets = check_rows(model, schedule, rows, settings)
     described = {"seed": seed, "spec": spec or {}, "accelerator": accelerator, "is_sharded": is_sharded}
     identity = run_identity(model, schedule, settings, sets, **described)
@@ -293,13 +295,6 @@ class _Loop:
             return
         # Takes bfloat16's wrapper off the forward pass again.
         self._accelerator.unwrap_model(self._model, keep_fp32_wrapper=False).eval()
-
-
-def fill_batch_sizes(settings: LoopSettings, schedule: Schedule, n_processes: int) -> LoopSettings:
-    """Return settings with the batch sizes that are left open filled in."""
-    micro_batch = micro_batch_size(schedule.global_batch, settings.micro_batch, n_processes)
-    validation_batch = settings.validation_batch or micro_batch
-    return settings.model_copy(update={"micro_batch": micro_batch, "validation_batch": validation_batch})
 
 
 def check_rows(
