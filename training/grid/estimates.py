@@ -249,16 +249,19 @@ class Plan:
 
 
 def fitting_plan(spec: RunSpec, memory_bytes: float, n_devices: int) -> Plan | None:
-    """Return how a run fits: as it is set, else with the smallest passes, else checkpointed, else sharded over all.
+    """Return how a run fits: as it is set, else with the smallest passes, checkpointed, or sharded over all it can be.
 
     Precisions stay as given: they are the same for all methods of a grid unless someone decides otherwise.
     """
     # What is not sharded whole (`check_sharding`) is not proposed.
-    shared = 1 if spec.loop.base_precision in _QUANTISED else math.gcd(n_devices, spec.schedule.global_batch)
+    batch = spec.schedule.global_batch
+    most = 1 if spec.loop.base_precision in _QUANTISED else min(n_devices, batch)
+    # Of the devices as many as the batch divides into.
+    shared = next(n for n in range(most, 0, -1) if batch % n == 0)
     for n_processes in dict.fromkeys((1, shared)):
         for checkpointing in dict.fromkeys((spec.loop.gradient_checkpointing, True)):
             for micro_batch in dict.fromkeys((spec.loop.micro_batch, spec.loop.micro_batch or 1)):
-                if micro_batch and spec.schedule.global_batch // n_processes % micro_batch:
+                if micro_batch and batch // n_processes % micro_batch:
                     continue
                 changed = {"micro_batch": micro_batch, "gradient_checkpointing": checkpointing}
                 loop = spec.loop.model_copy(update=changed)

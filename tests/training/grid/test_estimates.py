@@ -209,8 +209,9 @@ def test_checkpointing_keeps_one_block_and_the_inputs_of_all():
         (16, 1, None),
         (16, 8, (8, None, False)),
         (12, 8, (8, 1, False)),
-        # Eight devices would not share a batch of 32 rows evenly if there were six of them.
-        (16, 6, (2, 1, False)),
+        # Six devices do not share a batch of 32 rows evenly, and three do not; four of them do, and two.
+        (16, 6, (4, 1, False)),
+        (16, 3, (2, 1, False)),
     ],
 )
 def test_small_passes_come_before_checkpointing_and_that_before_many_devices(memory_gib, n_devices, expected):
