@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import say
 from astraios_analysis.records.refusal import Refusal
 from training.corpus.rows import END_OF_TEXT, encode_context
 from training.generation.generate import TOKENS_PER_BATCH, Decoding, generate
@@ -128,6 +129,9 @@ class _Writer:
         """Return the texts after prompts; one that leaves no room for any is answered by none."""
         encoded = [encode_context(self._tokenizer, prompt) for prompt in prompts]
         places = [place for place, tokens in enumerate(encoded) if len(tokens) < decoding.max_length]
+        if len(places) < len(prompts):
+            n_cut, most = len(prompts) - len(places), decoding.max_length
+            say(f"{n_cut} of {len(prompts)} prompts have {most} tokens or more, which leaves no room for an answer")
         end = self._tokenizer.token_to_id(END_OF_TEXT)
         known = {
             (places.index(prompt), sample): tokens

@@ -156,7 +156,7 @@ class RunFolder:
     """Folder of one run's checkpoints, ``step-000040`` and so on, and of the mark it leaves when it fails."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        self.path = path
+        self.path, self.failure_path = path, path / DIVERGED_FILE
         # As it will be read back: JSON knows lists, not tuples.
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
 
@@ -171,11 +171,6 @@ class RunFolder:
             for leftover in [*self.path.glob(".writing-*"), *self.path.glob(".removing-*")]:
                 shutil.rmtree(leftover)
             yield
-
-    @property
-    def failure_path(self) -> Path:
-        """Return the file that marks a failure."""
-        return self.path / DIVERGED_FILE
 
     def latest(self) -> Path | None:
         """Return the newest whole checkpoint, or the newest of all where none is, so that its damage is said."""

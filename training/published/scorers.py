@@ -226,7 +226,10 @@ def score_perturbed(
     n_problems = len(texts[0])
     rows = {block: passed[n_problems * number : n_problems * (number + 1)] for number, block in enumerate(blocks)}
     solved = passed[len(programs) :] if extra else rows.get(task.category.nominal)
-    settings = {} if solved is None else {NOMINAL: _make_nominal_part(solved)}
+    settings = {}
+    if solved is not None:
+        counts = make_counts([1] * len(solved), [int(one) for one in solved])
+        settings[NOMINAL] = Part({"pass@1": sum(solved) / len(solved)}, {"pass@1": resampled_stderr(solved)}, counts)
     own = {
         name: _make_part([row for (own, _), row in rows.items() if own == name], solved)
         for name in task.category.transformations
@@ -254,11 +257,6 @@ def _make_program(task: EvaluationTask, problem: CodeProblem, text: str, limits:
         found = _HEADER.findall(text)
         name = found[n_before] if len(found) > n_before >= 0 else name
     return Program(task.language, text, problem.make_test(name), limits)
-
-
-def _make_nominal_part(solved: Sequence[bool]) -> Part:
-    counts = make_counts([1] * len(solved), [int(one) for one in solved])
-    return Part({"pass@1": sum(solved) / len(solved)}, {"pass@1": resampled_stderr(solved)}, counts)
 
 
 def _make_part(rows: Sequence[Sequence[bool]], solved: Sequence[bool] | None) -> Part:

@@ -298,6 +298,10 @@ class TestGenerations:
         told("generate", *model, *asked, "--samples", "1", "--max-length", "300", "--temperature", "0")
         told("score", out, *asked, "--record", tmp_path / "none.json", "--resume", tmp_path / "j", "--unsafe", status=2)
         assert not (tmp_path / "j").exists()
+        # A limit of prompt and answer that was taken for one of the answer alone.
+        model[-1] = tmp_path / "short.json"
+        noted = told("generate", *model, *asked, "--samples", "1", "--max-length", "30").err
+        assert "3 of 3 prompts have 30 tokens or more, which leaves no room for an answer" in noted
         # The record is the file that is named, whatever its name.
         record = record.rename(tmp_path / "mine.json")
         told("score", out, *asked, "--record", record, "--setting", "greedy", "--unsafe", "--resume", tmp_path)
