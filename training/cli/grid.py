@@ -204,7 +204,7 @@ examples:
   python -m training grid retry --preset ladder --diverged
 """
 
-_JOB = JobSettings()
+_JOB, _SHARE = JobSettings(), Number(0, 1, min_open=True, max_open=True)
 _TRAINING = options(
     CHOICE,
     JOBS,
@@ -459,9 +459,6 @@ examples:
   python -m training grid pilot --preset ladder --seed 1004 --size 32x2 --instructions 0.005
   python -m training grid pilot --preset ladder --seed 1011 1012 1013 --accept data/pilots/ladder_signal.csv
 """
-
-
-_SHARE = Number(0, 1, min_open=True, max_open=True)
 
 
 @_action("pilot", "Train pilots of a grid, and hold them against thresholds.", PILOT_HELP, PILOT_EPILOG)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from astraios_analysis.records.notation import say
 from astraios_analysis.records.reading import read_lines
 from training.corpus.items import Example
 from training.corpus.settings import Frozen, Split
@@ -157,6 +158,8 @@ class TextSettings(Frozen):
     sha256: str
     n_examples: int
     n_validation_examples: int
+    # Of these, examples that are trained on, too, which makes the loss on them too low; absent where there are none.
+    n_validation_in_training: int | None = None
     # The data set's split that is validated on, or the share of the examples where there is none.
     validation_split: str | None = None
     validation_share: float | None = None
@@ -176,6 +179,9 @@ class TextCorpus:
             name = HUB_TEXTS.get(label, str(source))
             training, validation, validation_split, revision = _splits(str(source))
             digest = _digest(training, validation)
+        n_shared = sum(map(set(training).__contains__, validation))
+        if n_shared:
+            say(f"{n_shared} of {len(validation)} examples that {label!r} is validated on are trained on, too")
         self.settings = TextSettings(
             label=label,
             source=name,
@@ -183,6 +189,7 @@ class TextCorpus:
             sha256=digest,
             n_examples=len(training) + len(validation),
             n_validation_examples=len(validation),
+            n_validation_in_training=n_shared or None,
             validation_split=validation_split,
             validation_share=_VALIDATION_SHARE if validation_split is None else None,
         )

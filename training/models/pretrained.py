@@ -119,7 +119,11 @@ def load_pretrained(
     folder = Path(place) if Path(place).is_dir() else None
     arguments = weight_arguments(base_precision)
     try:
-        commit = _check_folder(folder, size.revision) if folder else _hub_commit(name, size.revision)
+        if folder:
+            commit = _check_folder(folder, size.revision)
+        else:
+            # What a revision, or the head, stands for: the name of the folder that the cache keeps it in.
+            commit = Path(cached_file(name, "config.json", revision=size.revision)).parent.name
         # A head that moves from here on is not what is read.
         at = {} if folder else {"revision": commit}
         model, tokenizer = open_model(place, arguments, is_empty=is_empty, **at)
@@ -156,11 +160,6 @@ def on_accelerator(model: torch.nn.Module) -> torch.nn.Module:
     """Return a model on an accelerator where there is one, as in training; a base in fewer bits lies there already."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model if model.device.type == device else model.to(device)
-
-
-def _hub_commit(name: str, revision: str | None) -> str:
-    """Return the commit that a revision, or the head, stands for: the name of the folder that the cache keeps it in."""
-    return Path(cached_file(name, "config.json", revision=revision)).parent.name
 
 
 def file_digest(path: Path) -> str:

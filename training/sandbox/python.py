@@ -199,7 +199,8 @@ class Watch:
         if self._exited is not None:
             self._drain(outcome, limits["output_bytes"])
             outcome.exit_status = self._exited
-        outcome.cpu_seconds = outcome.cpu_seconds or max(0.0, self._final_cpu() - cpu_before)
+        final = self.read_cpu() if self._exited is None else self._usage.ru_utime + self._usage.ru_stime
+        outcome.cpu_seconds = outcome.cpu_seconds or max(0.0, final - cpu_before)
         outcome.wall_seconds = time.monotonic() - begin
         return outcome
 
@@ -249,9 +250,6 @@ class Watch:
         pid, status, self._usage = os.wait4(self.pid, options)
         if pid:
             self._exited = status
-
-    def _final_cpu(self) -> float:
-        return self.read_cpu() if self._exited is None else self._usage.ru_utime + self._usage.ru_stime
 
 
 class PythonRunner:

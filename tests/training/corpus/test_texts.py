@@ -62,6 +62,13 @@ def test_a_file_is_divided_once_and_ordered_by_seed(tmp_path):
         TextCorpus("mine", write(path, rows(1)))
 
 
+def test_what_is_trained_and_validated_on_is_counted(tmp_path, capsys):
+    # Each example twice, as a file that was put together from several has them.
+    corpus = TextCorpus("mine", write(tmp_path / "mine.jsonl", rows(40) + rows(40)))
+    assert (corpus.settings.n_validation_examples, corpus.settings.n_validation_in_training) == (4, 4)
+    assert "4 of 4 examples that 'mine' is validated on are trained on, too" in capsys.readouterr().err
+
+
 def test_a_data_set_brings_the_split_it_is_validated_on(tmp_path):
     folder = tmp_path / HUB_NAME
     write(folder / "train.jsonl", rows(30))
