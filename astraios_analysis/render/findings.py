@@ -18,7 +18,7 @@ from astraios_analysis.figures.style import join, keep_voting, name_dataset, nam
 from astraios_analysis.figures.transfer import refused_rows
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.registry import LOSS, METRICS, RELEASED
-from astraios_analysis.records.schema import order_methods
+from astraios_analysis.records.schema import METHODS, order_methods
 
 RULED_OUT = 0.05
 """Probability of being best below which a method is said to be out of the question on a data set."""
@@ -154,8 +154,8 @@ def _advice(best: pd.DataFrame, firsts: pd.DataFrame) -> str:
     # What has one unit: shares, or else the first of the other scores, or the loss.
     scores, unit, factor = keep_shares(best), "points", 100
     if scores.empty:
-        unit, factor = best.sort_values("dataset", key=lambda names: names == LOSS, kind="stable")["metric"].iloc[0], 1
-        scores = best[best["metric"] == unit]
+        metric = best.sort_values("dataset", key=lambda names: names == LOSS, kind="stable")["metric"].iloc[0]
+        scores, unit, factor = best[best["metric"] == metric], METRICS[metric].label, 1
     regrets = scores.pivot_table(index="method", columns="dataset", values="expected_regret")
     means = factor * regrets.dropna().mean(axis=1).sort_values(kind="stable")
     if means.empty:
@@ -196,7 +196,7 @@ def _costs(firsts: pd.DataFrame, best: pd.DataFrame) -> list[str]:
     for row in firsts.drop(shares.index).to_dict("records"):
         found.append(
             f"On {name_dataset(row['dataset'])} the most probable method is expected to be "
-            f"{row['expected_regret']:.2g} worse than the true best ({row['metric']}), a random choice "
+            f"{row['expected_regret']:.2g} worse than the true best ({METRICS[row['metric']].label}), a random choice "
             f"{lots[row['dataset']]:.2g}."
         )
     if shares.empty:
@@ -243,7 +243,7 @@ def _unsupported(firsts: pd.DataFrame, claims: pd.DataFrame | None, n_seeds: int
     if claims is not None:
         untested = claims[claims["verdict"] == "not testable here"].drop_duplicates(["claim", "reason"])
         for row in untested.to_dict("records"):
-            found.append(f"“{row['statement'].rstrip('.')}” cannot be tested: {row['reason']}.")
+            found.append(f"“{row['statement'].rstrip('.')}” cannot be tested: {_entitle(row['reason'])}.")
     return found
 
 
@@ -285,5 +285,9 @@ def claim_board(figures_dir: Path, grids: Sequence[str]) -> list[dict[str, objec
         if table is not None:
             whole = table[table["part"] == "pooled"]
             found += whole.astype(object).where(whole.notna(), None).to_dict("records")
-    # With the titles of data sets in place of their names.
-    return [row | {"reason": re.sub(r"\w+", lambda word: name_dataset(word.group()), row["reason"])} for row in found]
+    return [row | {"reason": _entitle(row["reason"])} for row in found]
+
+
+def _entitle(text: str) -> str:
+    """Return a text with titles in place of the names of data sets and of the study's methods."""
+    return re.sub(r"\w+", lambda one: name_method(one[0]) if one[0] in METHODS else name_dataset(one[0]), text)

@@ -80,10 +80,10 @@ def test_advice_has_one_unit(write):
     folder = write(*CLEAR, ("own", "lora", 0.5, 1500.0, 40.0), ("own", "fft", 0.5, 1510.0, 30.0))
     table = pd.read_csv(folder / "best_method.csv")
     table.assign(metric=table["metric"].mask(table["dataset"] == "own", "rating")).to_csv(folder / "best_method.csv")
-    with mock.patch.dict(METRICS, {"rating": Metric("rating", "rating", 0, 3000, True, "")}):
+    with mock.patch.dict(METRICS, {"rating": Metric("rating", "ratings", 0, 3000, True, "")}):
         assert choose_method(folder, "released").advice == "Choose LoRA (expected regret 0.1 points on average)."
         table[table["dataset"] == "own"].assign(metric="rating").to_csv(folder / "best_method.csv")
-        assert "FFT (expected regret 30 rating on average)" in choose_method(folder, "released").advice
+        assert "FFT (expected regret 30 ratings on average)" in choose_method(folder, "released").advice
 
 
 def test_what_is_not_predicted_is_named_with_the_reason(write):
@@ -134,3 +134,10 @@ def test_board_has_the_pooled_verdicts_with_titles(tmp_path):
     (row,) = claim_board(tmp_path, ["released", "mini"])
     assert (row["effect"], row["p_corrected"]) == (0.1, None)
     assert row["reason"] == "contradicted by Clone detection"
+
+
+def test_untested_claims_say_why_with_titles(write):
+    folder = write(*CLEAR)
+    row = {"claim": "c", "statement": "It holds.", "verdict": "not testable here", "part": "pooled"}
+    pd.DataFrame([row | {"reason": "recode_format: not ia3"}]).to_csv(folder / "claim_effects.csv", index=False)
+    assert "“It holds” cannot be tested: ReCode format: not (IA)³." in choose_method(folder, "released").unsupported
