@@ -171,8 +171,8 @@ def fit_supported(outcome: Outcome) -> Fitted:
     if n_sizes < least:
         raise Refusal(
             f"{outcome.name}: measured at {count(n_sizes, 'size')}; a back-test holds out the largest, and "
-            f"{n_sizes - 1} leave no interval to check, so the prediction's intervals would rest on nothing. Measure "
-            f"another size, {least} in all"
+            f"{n_sizes - 1} leave{'s' if n_sizes == 2 else ''} no interval to check, so the prediction's intervals "
+            f"would rest on nothing. Measure {count(least - n_sizes, 'more size')}, {least} in all"
         )
     at_largest = set(outcome.points.method[outcome.points.n_params == largest])
     if not at_largest & set(outcome.points.below(largest).methods):

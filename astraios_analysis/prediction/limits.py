@@ -6,7 +6,7 @@ import numpy as np
 
 from astraios_analysis.laws import holdouts
 from astraios_analysis.records.frame import RunRecord
-from astraios_analysis.records.notation import parse_number
+from astraios_analysis.records.notation import count, parse_number
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import order_datasets
 from astraios_analysis.scores.bootstrap import Measure, primary_measures, primary_score
@@ -56,8 +56,8 @@ def require_predictable(records: Sequence[RunRecord], dataset: str) -> None:
         known = ", ".join(predictable_datasets(records)) or "none: no data set has scores at three sizes"
         shown = f"only {', '.join(sizes)}" if sizes else "nothing"
         raise Refusal(
-            f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure another size, or choose "
-            f"from {known}"
+            f"{dataset}: {shown} measured; a line and its error need at least 3 sizes. Measure "
+            f"{count(3 - len(sizes), 'more size')}, or choose from {known}"
         )
 
 

@@ -133,8 +133,8 @@ def test_one_clear_line(tmp_path, capsys, monkeypatch, name, words, message):
     assert "Traceback" not in err and message in err and len(lines) <= 3, err
 
 
-SIZES = "a line and its error need at least 3 sizes"
-PREDICTABLE = "Measure another size, or choose from clone_detection, defect_detection, humanevalsynthesize_python, "
+SIZES = "a line and its error need at least 3 sizes. Measure"
+PREDICTABLE = "or choose from clone_detection, defect_detection, humanevalsynthesize_python, "
 PREDICTABLE += "humanevalsynthesize_java, humanevalfix_python, humanevalfix_java, humanevalexplain_python, "
 PREDICTABLE += "mean_generation, humaneval_python, recode_format, recode_function, recode_syntax"
 REFUSED = [
@@ -143,9 +143,9 @@ REFUSED = [
     ("predict --size 34b --method qlora", "unknown tuning method 'qlora'; choose from fft, lora, ptuning, ia3"),
     ("predict --size 34b --grid mine", "unknown grid 'mine'; choose from released"),
     ("predict --size 34b --dataset mbpp", "unknown data set 'mbpp'; choose from clone_detection"),
-    ("predict --size 34b --dataset aatk", f"aatk: only 1b, 16b measured; {SIZES}. {PREDICTABLE}"),
-    ("predict --size 34b --dataset humanevalexplain_java", f"only 1b, 7b measured; {SIZES}. {PREDICTABLE}"),
-    ("predict --size 34b --dataset recode_docstring", f"recode_docstring: nothing measured; {SIZES}. {PREDICTABLE}"),
+    ("predict --size 34b --dataset aatk", f"aatk: only 1b, 16b measured; {SIZES} 1 more size, {PREDICTABLE}"),
+    ("predict --size 34b --dataset humanevalexplain_java", f"only 1b, 7b measured; {SIZES} 1 more size, {PREDICTABLE}"),
+    ("predict --size 34b --dataset recode_docstring", f"nothing measured; {SIZES} 3 more sizes, {PREDICTABLE}"),
     ("rank --dataset mbpp", "unknown data set 'mbpp'; choose from clone_detection, "),
     ("rank --level 95", "95.0 is not in the range 0<x<1"),
     ("rank --seed -1", "-1 is not in the range x>=0"),

@@ -125,8 +125,8 @@ LONE = [run for run in PAIR if run.method == "lora" or run.n_params_base < LARGE
 @pytest.mark.parametrize(
     ("refused", "said", "lifted"),
     [
-        (few(*GRID_SIZES[:2]), "val_loss: measured at 2 sizes.*Measure another size, 4 in all", ENOUGH),
-        (few(*GRID_SIZES[:3]), "measured at 3 sizes.*Measure another size, 4 in all", ENOUGH),
+        (few(*GRID_SIZES[:2]), "measured at 2 sizes.* and 1 leaves no.*Measure 2 more sizes, 4 in all", ENOUGH),
+        (few(*GRID_SIZES[:3]), "measured at 3 sizes.* and 2 leave no.*Measure 1 more size, 4 in all", ENOUGH),
         (LONE, "predict no method of the largest.*Measure more methods at the largest", PAIR),
         (FLAT, "the points are equal.*add seeds", ENOUGH),
         (few(*GRID_SIZES, val_loss=None), "no validation loss.*a grid trained here measures it", ENOUGH),
