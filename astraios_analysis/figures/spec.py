@@ -133,7 +133,7 @@ def save(figure: Figure, table: pd.DataFrame, name: str, folder: str | Path) -> 
         for path, content in files.items():
             write_whole(path, content)
     except OSError as error:
-        message = f"cannot write the figure ({error.strerror}); free space or choose --out"
+        message = f"cannot write the figure ({error.strerror}); free space or choose another folder"
         raise fail(Path(folder, name), message) from error
     finally:
         pyplot.close(figure)

@@ -176,7 +176,7 @@ class TestSave:
 
     def test_name_of_a_file_where_the_folder_should_be(self, picture, tmp_path):
         (tmp_path / "taken").write_text("")
-        with pytest.raises(RecordError, match=r"taken/name: cannot write the figure \(File exists\); .*--out"):
+        with pytest.raises(RecordError, match=r"taken/name: cannot write the figure \(File exists\); .*another folder"):
             save(picture, TABLE, "name", tmp_path / "taken")
 
     @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("cannot draw")])
