@@ -9,7 +9,7 @@ import pandas as pd
 import astraios_analysis as aa
 from astraios_analysis.api import ROLES, SOURCE, as_runs, parse_size
 from astraios_analysis.explorer.choices import AVERAGED, LOSS_MEASURE, RATE_MEASURE, Choice, Options
-from astraios_analysis.explorer.view import Grid, View
+from astraios_analysis.explorer.view import IN_MEMORY, Grid, View
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.refusal import Refusal
 
@@ -51,7 +51,7 @@ class TableGrid(Grid):
             is_surface=len(x) == 2,
         )
         where = table.attrs[SOURCE]
-        source = "table" if where == "the table" else repr(where)
+        self.data, source = (table, IN_MEMORY) if where == "the table" else (None, repr(where))
         said = {role: names[0] if len(names) == 1 else names for role, names in roles.items() if names}
         said |= {role: roles[role] for role in ("y", "split") if roles[role]}
         self.source = f"aa.read_table({source}, {', '.join(f'{role}={names!r}' for role, names in said.items())})"

@@ -46,6 +46,8 @@ _SCREEN_DPI = 120
 _TWIN = ["outcome", "input", "kind", "method", "size", "seed", "x", "value", "lower", "upper", "level", "interval"]
 _TWIN += ["n_seeds", "held_out_by", "predicted", "covered", "no_change", "reach"]
 _PREDICTED = ["predicted", "lower", "upper", "level", "kind", "reach"]
+# What the line that reads it calls a table that comes from no file.
+IN_MEMORY = "table"
 # Of fewer sizes ``predict`` says nothing; one law may.
 _MIN_SIZES = 3
 
@@ -56,6 +58,7 @@ class Grid:
     """One grid's runs, and what was computed of them: a view whose target alone has moved is not fitted anew."""
 
     source = ""  # a line of Python that reads the runs; empty where it is known from folder and name
+    data: pd.DataFrame | None = None  # a table that comes from no file
     # Of two inputs: the second one's column, and the value of each curve by its name.
     second, curves = "", MappingProxyType({})
 
@@ -110,7 +113,7 @@ class Grid:
         low, high = (line["method"].map(ends[end]) for end in ("min", "max"))
         line = pd.concat([line[line["x"].between(low, high)], predictions.drop_duplicates("method")])
         line = line.sort_values("x", kind="stable")[["method", "x", "value"]].reset_index(drop=True)
-        return View(choice, self.name, models, seeds, curve, line, predictions, backtest, notes, self.source)
+        return View(choice, self.name, models, seeds, curve, line, predictions, backtest, notes, self.source, self.data)
 
     def _measured(self, y: str, measure: str, level: float) -> pd.DataFrame:
         """Return an outcome of every run, and with several seeds of every model, with intervals."""
@@ -295,6 +298,8 @@ class View:
         What is left out, and why.
     source : str
         The line of Python that reads a table; empty for records, which are known by folder and grid.
+    data : DataFrame, optional
+        A table that comes from no file, which that line calls ``table``.
     """
 
     choice: Choice
@@ -307,6 +312,7 @@ class View:
     backtest: pd.DataFrame
     notes: tuple[str, ...]
     source: str = ""
+    data: pd.DataFrame | None = None
 
     @property
     def is_certified(self) -> bool:
@@ -403,14 +409,22 @@ class View:
         return aa.Drawing(self.plot(), self.table).save(path)
 
     def write(self, folder: str | Path, data_dir: str | Path) -> list[Path]:
-        """Write figure, table and code into a folder, under a name that says what is shown; return their paths."""
+        """Write figure, table and code into a folder, under a name that says what is shown; return their paths.
+
+        Beside the code lies what it reads, where that comes from no file.
+        """
         choice = self.choice
         words = re.sub(r"[^a-z0-9]+", "_", f"{self.grid} {choice.y} {choice.x} {choice.law} {choice.pooling}".lower())
         # Different choices have different names.
         digest = hashlib.sha256(f"{self.grid}, {choice.arguments}".encode()).hexdigest()[:6]
         script = Path(folder) / f"{words}_{digest}.py"
-        written = self.save(script)
-        script.write_text(f"{self.code(data_dir)}view.save(__file__)\n", encoding="utf-8")
+        written, code = self.save(script), self.code(data_dir)
+        if self.data is not None:
+            read = script.with_name(f"{script.stem}_{IN_MEMORY}.csv")
+            read.write_text(self.data.to_csv(index=False), encoding="utf-8")
+            code = code.replace(f"({IN_MEMORY},", f"({str(read.resolve())!r},", 1)
+            written.append(read)
+        script.write_text(f"{code}view.save(__file__)\n", encoding="utf-8")
         return [*written, script]
 
     @cached_property

@@ -217,6 +217,14 @@ def surface():
 
 
 class TestTables:
+    def test_a_table_from_no_file_is_written_beside_the_code_that_reads_it(self, own, tmp_path):
+        view = explore(aa.read_table(pd.DataFrame(own), "params", "loss", "method"), Choice(law="power"))
+        *_, script = view.write(tmp_path, "data")
+        drawn = script.with_suffix(".csv").read_bytes()
+        script.with_suffix(".csv").unlink()
+        runpy.run_path(str(script))
+        assert script.with_suffix(".csv").read_bytes() == drawn
+
     def test_says_what_predict_says_of_the_table(self, own):
         view = explore(own, Choice(target=2e10))
         expected = {row["method"]: row["value"] for row in aa.predict(own, 2e10).rows}
