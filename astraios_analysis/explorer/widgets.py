@@ -69,7 +69,7 @@ class Explorer:
 
     def _make_widgets(self) -> None:
         def look(**own: object) -> dict:
-            return {"style": {"description_width": "70px"}, "layout": widgets.Layout(width="300px"), **own}
+            return {"style": {"description_width": "80px"}, "layout": widgets.Layout(width="300px"), **own}
 
         lists = {"y": "outcome", "measure": "measure", "x": "against", "law": "law", "pooling": "share"}
         self._inputs = {

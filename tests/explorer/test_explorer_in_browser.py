@@ -145,6 +145,8 @@ def test_every_cell_runs_and_the_explorer_shows_fit_prediction_and_backtest(page
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     page.wait_for_function(f"document.querySelector('{PICTURE}')?.getBoundingClientRect().width > 500")
     assert len(page.locator("textarea").first.input_value().splitlines()) == 3
+    cut = "x => x.filter(one => one.scrollWidth > one.clientWidth).map(one => one.innerText)"
+    assert page.locator(".widget-label").evaluate_all(cut) == []
 
 
 def test_another_law_changes_plot_tables_and_certificate(page):
