@@ -34,6 +34,7 @@ from astraios_analysis.figures import style
 from astraios_analysis.figures.style import METHOD_STYLES, name_method
 from astraios_analysis.records.counts import inside_unit_interval
 from astraios_analysis.records.frame import RunRecord
+from astraios_analysis.records.notation import table_text
 from astraios_analysis.records.refusal import Refusal
 from astraios_analysis.records.registry import LOSS
 
@@ -414,7 +415,7 @@ class View:
         Beside the code lies what it reads, where that comes from no file.
         """
         choice = self.choice
-        words = re.sub(r"[^a-z0-9]+", "_", f"{self.grid} {choice.y} {choice.x} {choice.law} {choice.pooling}".lower())
+        words = re.sub(r"[\W_]+", "_", f"{self.grid} {choice.y} {choice.x} {choice.law} {choice.pooling}".lower())
         # Different choices have different names.
         digest = hashlib.sha256(f"{self.grid}, {choice.arguments}".encode()).hexdigest()[:6]
         script = Path(folder) / f"{words}_{digest}.py"
@@ -462,7 +463,7 @@ class View:
     def __repr__(self) -> str:
         choice = self.choice
         words = f"{self.grid}: {choice.y} against {X_LABELS.get(choice.x, choice.x)}; {_law_words(choice)}"
-        return f"{words}\n{self.prediction_table.to_string(index=False)}"
+        return f"{words}\n{table_text(self.prediction_table)}"
 
 
 def _to_html(table: pd.DataFrame, caption: str) -> str:

@@ -200,14 +200,22 @@ def run_fields(
 
 
 def run_name(*parts: object) -> str:
-    """Return the name of a run made of what tells it apart, with the letters that names may have."""
-    text = "-".join(str(part) for part in parts if part is not None)
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")
+    """Return the name of a run made of what tells it apart, with the signs that names may have."""
+    return _spell("-".join(str(part) for part in parts if part is not None), "-", "_.-")
 
 
 def data_name(text: str) -> str:
     """Return the name of a data set, task or language as records write it: small letters, digits, underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    return _spell(text.lower(), "_")
+
+
+def _spell(text: str, sign: str, kept: str = "") -> str:
+    """Return a text with one sign in place of all between letters and digits, which may be of any script."""
+    text = unicodedata.normalize("NFKC", text)
+    # Marks are parts of letters.
+    is_kept = [c.isalnum() or c in kept or unicodedata.category(c)[0] == "M" for c in text]
+    plain = "".join(c if keep else " " for c, keep in zip(text, is_kept, strict=True))
+    return re.sub(" +", sign, plain).strip("-_. ")
 
 
 def read_method(text: str, names: Mapping[str, str]) -> str:

@@ -111,7 +111,7 @@ def build_records(path: Path, rows: Rows, options: Options) -> Imported:
     notes = []
     if renamed:
         old, new = renamed[0]
-        notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the letters that names may have"))
+        notes.append(FileProblem(path, "run_id", f"{old!r} is written {new!r}, with the signs that names may have"))
     for name, run in runs.items():
         if run.points and max(run.points) < run.last_step:
             message = f"the last loss is of step {max(run.points)}, and its rows go on to step {run.last_step}"

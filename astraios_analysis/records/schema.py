@@ -34,11 +34,11 @@ _ROUNDING = 1e-6
 # Tables hold integers in 64 bits; no count of anything here comes near.
 _LARGEST = 2**63 - 1
 
-# Short enough for the names of files that they become a part of.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=100)]
+# Letters of any script, small ones; short enough for the names of files that they become a part of.
+Name = Annotated[str, StringConstraints(pattern=r"^[^\W_\p{Lu}][^\W\p{Lu}]*$", max_length=100)]
 # A method is whatever its user calls it, in one word.
 Method = Annotated[str, StringConstraints(pattern=r"^[^\s,]+$", max_length=100)]
-RunId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+RunId = Annotated[str, StringConstraints(pattern=r"^[^\W_][\w.-]*$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 PositiveCount = Annotated[int, Field(gt=0, le=_LARGEST)]
 NonNegative = Annotated[float, Field(ge=0)]

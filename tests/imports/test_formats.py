@@ -490,6 +490,13 @@ class TestAny:
         assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
         assert load_folder("o")[0].scores[0].key == ("mmlu_pro", "english", "5shot", "accuracy")
 
+    def test_names_keep_letters_of_any_script(self, run, tmp_path):
+        write(tmp_path / "t.csv", "method,n_params_base,n_params_updated,q\n低秩,1M,1k,0.5\n微调,1M,2k,0.5\n")
+        score = ("--score", "q", "Évaluation हिन्दी", "accuracy", "5shot", "中文", "--n-items", "4")
+        assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
+        assert {one.run_id for one in load_folder("o")} == {"g-1m-低秩", "g-1m-微调"}
+        assert load_folder("o")[0].scores[0].key == ("évaluation_हिन्दी", "中文", "5shot", "accuracy")
+
     def test_what_fft_updates_is_never_another_number(self, run, refused, tmp_path):
         write(tmp_path / "t.csv", "method,n_params_base,n_params_updated\nfft,1M,1000\n")
         message = refused("csv", "t.csv", "--grid", "g")
