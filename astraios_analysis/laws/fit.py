@@ -327,6 +327,7 @@ class Fit:
             "intervals": self.certified[group][2],
         }
 
+    @pd.option_context("display.unicode.east_asian_width", True)
     def __repr__(self) -> str:
         shown = self.table if len(self.groups) > 1 else self.table.drop(columns="group")
         fits = self.fits.values()

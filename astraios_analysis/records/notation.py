@@ -6,6 +6,7 @@ Printed are tables for people, JSON and TOML for programs, notes on standard err
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from numbers import Real
@@ -155,10 +156,16 @@ def table_text(table: pd.DataFrame | Sequence[Mapping[str, object]]) -> str:
     frame, columns = pd.DataFrame(table), []
     for position, name in enumerate(frame.columns):
         cells = [str(name), *map(_cell, frame.iloc[:, position])]
-        width = max(map(len, cells))
+        spaces = [" " * (max(map(_width, cells)) - _width(cell)) for cell in cells]
         is_number = all(_NUMERAL.fullmatch(cell) for cell in cells[1:])
-        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
+        columns.append([s + cell if is_number else cell + s for s, cell in zip(spaces, cells, strict=True)])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: wide letters take two, marks on letters none."""
+    marks = ("Mn", "Me", "Cf")
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else unicodedata.category(c) not in marks for c in text)
 
 
 def _cell(value: object) -> str:

@@ -166,6 +166,8 @@ def test_a_table_in_words():
     frame = pd.DataFrame({"name": ["a", None], "n": pd.array([12_345_678, None], "Int64"), "x": [1 / 3, float("nan")]})
     assert table_text(frame) == "name         n       x\na     12345678  0.3333\n-            -       -"
     assert table_text(frame.iloc[:0]) == "name  n  x"
+    names = pd.DataFrame({"name": ["低秩", "e\u0301te", "lora"], "n": [1, 2, 3]})
+    assert table_text(names) == "name  n\n低秩  1\ne\u0301te   2\nlora  3"
 
 
 def test_json_has_every_digit_and_no_nan():
