@@ -39,9 +39,9 @@ class LossScoreFit:
     """A fitted curve of a share in which more is better against validation loss.
 
     ``binomial.theta`` holds an intercept (one for each method with ``shared_slope``) at ``loss_centre``, then the slope
-    for ``loss_scale`` nats less. ``seed_dispersion`` is the variance that one seed adds to the mean over seeds,
-    relative to the binomial variance of one run, and ``shared_dispersion`` the part of it that runs of its seed share;
-    0 where no model has two seeds.
+    for ``loss_scale`` nats less. ``seed_dispersion`` is the variance between seeds, relative to the binomial variance
+    of one run, ``shared_dispersion`` the part of it that runs of one seed share (0 where no model has two seeds), and
+    ``carried`` the share of it that the means over seeds have, and so the dispersion.
     """
 
     dataset: str
@@ -53,6 +53,7 @@ class LossScoreFit:
     n_items: float
     seed_dispersion: float
     shared_dispersion: float
+    carried: float
 
     def _link(self, loss: np.ndarray, method: str, theta: np.ndarray) -> np.ndarray:
         """Return link values at losses (n,) by parameters (k,), or by those of each (n, k)."""
@@ -74,11 +75,13 @@ class LossScoreFit:
         theta, dispersion, size_variance = self.binomial.draw(places[:, 1:])
         return theta, dispersion, np.sqrt(size_variance) * ndtri(places[:, 0])
 
-    def draw(self, loss: np.ndarray, method: str, *, observation: bool, fresh: Fresh = SAME) -> np.ndarray:
+    def draw(
+        self, loss: np.ndarray, method: str, *, observation: bool, fresh: Fresh = SAME, n_seeds: int = 1
+    ) -> np.ndarray:
         """Draw shares at N_DRAWS draws of a loss, each with its own draw of the curve.
 
-        For an observation, what a new size (the same for all methods) and a new run scatter on the same problems comes
-        on top.
+        For an observation, what a new size (the same for all methods) and a new run, or the mean of ``n_seeds``,
+        scatter on the same problems comes on top.
         """
         theta, dispersion, size_effect = self._drawn
         eta = self._link(loss, method, theta)
@@ -87,9 +90,11 @@ class LossScoreFit:
             return p
         own = np.random.default_rng([13 + fresh[1], *method.encode()]).standard_normal(N_DRAWS)
         # Of what a run scatters by, its seed's part goes the same way for all methods.
-        share = self.shared_dispersion / np.maximum(dispersion + self.seed_dispersion, 1e-300)
+        added = 1 / n_seeds - self.carried
+        scatter = np.maximum(dispersion + added * self.seed_dispersion, 1e-300)
+        share = np.clip(added * self.shared_dispersion / scatter, 0, 1)
         normal = np.sqrt(share) * ndtri(sobol(N_DRAWS, 1)[seed_order(fresh), 0]) + np.sqrt(1 - share) * own
-        return _scatter(p, (dispersion + self.seed_dispersion) / self.n_items, ndtr(normal))
+        return _scatter(p, scatter / self.n_items, ndtr(normal))
 
 
 def _scatter(p: np.ndarray, relative: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -120,19 +125,21 @@ def fit_loss_score(scores: ModelScores, pooling: LossPooling = "pooled") -> Loss
         raise Refusal(f"{scores.dataset}: {error}") from error
     shared = table.assign(seed_variance=table["seed_variance"] * kept.together)
     seeds = (_seed_dispersion(of, design @ fitted.theta, chance) for of in (table, shared))
-    return LossScoreFit(kept.dataset, pooling, methods, fitted, centre, scale, float(n_items.mean()), *seeds)
+    # A model of one seed says nothing of their variance.
+    carried = float((1 / table["n_seeds"][table["seed_variance"].notna()].astype(float)).mean())
+    carried = 1.0 if np.isnan(carried) else carried
+    return LossScoreFit(kept.dataset, pooling, methods, fitted, centre, scale, float(n_items.mean()), *seeds, carried)
 
 
 def _seed_dispersion(table: pd.DataFrame, eta: np.ndarray, chance: float) -> float:
-    """Return the variance over seeds relative to the binomial, less what means over seeds carry of it."""
+    """Return the variance over seeds relative to the binomial."""
     known = table["seed_variance"].notna().to_numpy()
     if not known.any():
         return 0.0
     p = mean_rate(eta, chance)[known]
     n_seeds = table["n_seeds"].to_numpy(dtype=float)[known]
     relative = table["seed_variance"].to_numpy(dtype=float)[known] * table["n_items"].to_numpy(dtype=float)[known]
-    relative = np.sum((n_seeds - 1) * relative) / np.sum((n_seeds - 1) * np.maximum(p * (1 - p), 1e-6))
-    return float(relative * np.mean(1 - 1 / n_seeds))
+    return float(np.sum((n_seeds - 1) * relative) / np.sum((n_seeds - 1) * np.maximum(p * (1 - p), 1e-6)))
 
 
 def choose_pooling(scores: ModelScores) -> LossPooling:
@@ -206,7 +213,7 @@ class LossRegression:
     n_sizes``. Parameters: slope, in logits per nat less; midpoint, the loss half way from chance to 1; dispersion, 1
     where models scatter like independent problems; size_sd, of the size effect, in logits. NaN is: not known.
     ``held_out``: one row a model held out, or of the largest size: ``size, method, loss, measured, predicted, lower,
-    upper, covered``. ``models``: those fitted.
+    upper, covered``, with intervals of means over as many seeds as were measured. ``models``: those fitted.
     """
 
     dataset: str
@@ -340,7 +347,8 @@ def _hold_out(scores: ModelScores, level: float) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     rows = []
     for row in table[is_test].to_dict("records"):
-        drawn = fitted.draw(np.full(N_DRAWS, row["val_loss"]), fitted.methods[0], observation=True)
+        loss, n_seeds = np.full(N_DRAWS, row["val_loss"]), max(int(row["n_seeds"]), 1)
+        drawn = fitted.draw(loss, fitted.methods[0], observation=True, n_seeds=n_seeds)
         ends = open_ends(np.array(percentile_interval(drawn, level)), row["n_items"])
         centre, low, high = _turn(scores.higher_is_better, float(np.median(drawn)), *map(float, ends))
         covered = bool(low <= row["value"] <= high)

@@ -165,6 +165,14 @@ def test_the_held_out_size_is_predicted_and_not_seen(trained):
     assert set(regress_score(kept, FIX).held_out["size"]) == {max(kept, key=lambda run: run.n_params_base).size}
 
 
+def test_means_over_seeds_fall_into_the_intervals_as_often_as_these_say():
+    options = {"held_out": (LARGEST,), "seeds": (0, 1, 2, 3)}
+    worlds = (simulate(world(seed_sd=0.2, model_sd=0.1, size_sd=0.2), seed=seed, **options) for seed in range(25))
+    covered = [regress_score(runs, FIX, level=0.5).held_out["covered"].mean() for runs in worlds]
+    # Models of a size are covered together; intervals of one run, wider, covered 91 %.
+    assert 0.4 < np.mean(covered) < 0.75
+
+
 def test_the_curve_begins_at_chance(trained):
     curve = regress_score(trained, EXPLAIN).curve([0.3, 0.6, 30.0])
     assert curve["value"].is_monotonic_decreasing and curve["value"].iloc[-1] == pytest.approx(0.25, abs=1e-3)
