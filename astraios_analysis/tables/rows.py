@@ -404,14 +404,14 @@ def predict_places(
     rows = []
     for group, one in found:
         ends = {(kind, level): end(np.array(one.interval(level, kind))) for kind in KINDS for level in levels}
-        for row in _rows(group, one, columns, ends, _reach(group, columns, fitted)):
-            if row["reach"] > MAX_REACH and not force:
-                refused[group.label] = (
-                    f"{row['size']} lies {row['reach']:.4g} times beyond its own rows; the limit is {MAX_REACH:g} "
-                    "times. Add rows nearer to it, or insist with --force"
-                )
-            else:
-                rows.append(row)
+        own = _rows(group, one, columns, ends, _reach(group, columns, fitted))
+        far = [f"{row['size']} lies {row['reach']:.4g} times" for row in own if row["reach"] > MAX_REACH and not force]
+        rows += [row for row in own if row["reach"] <= MAX_REACH or force]
+        if far:
+            refused[group.label] = (
+                f"{', '.join(far)} beyond its own rows; the limit is {MAX_REACH:g} times. Add rows nearer to it, or "
+                "insist with --force"
+            )
     if not rows:
         reasons = [f"{label}: {why}" for label, why in refused.items()]
         raise Refusal("\n".join(reasons) or "no group of the table has rows enough to be predicted")

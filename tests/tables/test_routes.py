@@ -201,6 +201,8 @@ def test_a_curve_reaches_as_far_as_its_own_rows_allow():
     assert found.predict([5e3]).set_index("group")["reach"].to_dict() == {"short": 5.0, "long": 1.0}
     with pytest.raises(Refusal, match="short: 200000 lies 200 times"):
         aa.predict(table, size=2e5, method="short", **roles)
+    with pytest.raises(Refusal, match=r"short: 200000 lies 200 times, 300000 lies 300 times beyond"):
+        aa.predict(table, size=[2e5, 3e5], method="short", **roles)
     assert aa.predict(table, size=2e5, method="short", force=True, **roles).table["reach"][0] == 200
 
 
