@@ -12,8 +12,6 @@ from astraios_analysis.records.commands import Command, flag, option
 from astraios_analysis.records.notation import count, say
 from astraios_analysis.records.refusal import require_known
 from astraios_analysis.records.sources import ALL, find_data_dir, find_notebooks_dir, load_records
-from astraios_analysis.render.render import NotebookError, render
-from astraios_analysis.render.report import count_seeds, describe_records, write_report
 
 HELP = """\
 Execute the notebooks with papermill, each in its own process, and write
@@ -62,6 +60,10 @@ def _assignment(text: str) -> tuple[str, Any]:
 @flag("--quiet", "no progress bar")
 def command(given: SimpleNamespace) -> int:
     """Render notebooks, figures and the report."""
+    # What draws takes seconds to import, and help needs none of it.
+    from astraios_analysis.render.render import NotebookError, render
+    from astraios_analysis.render.report import count_seeds, describe_records, write_report
+
     if given.data and given.records:
         raise click.UsageError("argument --records: not allowed with argument --data")
     notebooks, data = given.notebooks or find_notebooks_dir(), given.records or given.data or find_data_dir()

@@ -47,7 +47,8 @@ class TestHelp:
         script += f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)\n"
         # Of a command too: what reads records is loaded, what fits them is not.
         script += "assert main(['predict', '--help']) == main(['fit', '--help']) == 0\n"
-        script += "print({'scipy', 'astraios_analysis.api'} & set(sys.modules), file=sys.stderr)\n"
+        script += "assert main(['figures', '--help']) == 0\n"
+        script += "print({'scipy', 'astraios_analysis.api', 'matplotlib'} & set(sys.modules), file=sys.stderr)\n"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
         assert done.stderr == "[]\nset()\n"
 
