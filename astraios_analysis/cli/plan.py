@@ -100,7 +100,9 @@ def command(given: SimpleNamespace) -> None:
         return
     for name, own in found.table.groupby("quantity", sort=False):
         print(f"What choosing a method by {name} at {found.n_params:.4g} base parameters gives up on average\n")
-        print(f"{table_text(own[CHOICES])}\n")
+        # Draws tell no more digits of means of what they give up.
+        regrets = {column: own[column].map("{:.3g}".format) for column in ("expected_regret", "saved")}
+        print(f"{table_text(own[CHOICES].assign(**regrets))}\n")
         say(f"FLOP: {'; '.join(dict.fromkeys(own['flop_basis']))}; base models of new sizes are not counted")
         advised = own[own["advice"]].iloc[0]
         say(f"within the budget: {advised['option']}{f' ({advised.runs})' if advised.n_runs else ''}")

@@ -15,6 +15,8 @@ class TestPlan:
         assert list(found) == ["choices", "frontier"]
         assert [row["option"] for row in found["choices"] if row["advice"]] and found["choices"][0]["flop"] == 0
         assert {row["kind"] for row in found["frontier"]} == {"measured", "predicted"}
+        _, out, _ = run("plan", "--size", "5m", "--dataset", "embedded_fix", data=simulated)
+        assert f"  {found['choices'][0]['expected_regret']:.3g} " in out.splitlines()[3]
         code, out, err = run("plan", "--size", "5m", data=simulated)
         assert code == 0 and "What choosing a method by val_loss at 5e+06 base parameters gives up on average" in out
         assert "base models of new sizes are not counted" in err
