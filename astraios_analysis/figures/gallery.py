@@ -18,11 +18,11 @@ from astraios_analysis.figures import contrasts, decisions, losses, robustness, 
 from astraios_analysis.figures.spec import SUFFIXES, FigureSpec, figure_stem, round_table, save
 from astraios_analysis.figures.style import METHOD_STYLES, join
 from astraios_analysis.prediction.chain import regress_all
-from astraios_analysis.prediction.decide import best_at_size_all, frontier, small_model_decisions
-from astraios_analysis.prediction.limits import predictable_datasets
+from astraios_analysis.prediction.decide import COSTS, best_at_size_all, frontier, small_model_decisions
+from astraios_analysis.prediction.limits import parse_size, predictable_datasets
 from astraios_analysis.records.frame import RunRecord, to_frame
 from astraios_analysis.records.notation import count
-from astraios_analysis.records.refusal import Refusal, require_known
+from astraios_analysis.records.refusal import Refusal, require_known, require_level
 from astraios_analysis.records.registry import RELEASED
 from astraios_analysis.records.sources import PerGrid
 from astraios_analysis.scores.bootstrap import RESAMPLES, ProblemBootstrap, primary_frame, primary_measures
@@ -57,15 +57,21 @@ def _resampled(make: Callable[..., Any]) -> cached_property:
 class Tables:
     """What the figures of one grid are drawn from, each made when a figure first asks for it.
 
-    ``level`` is the coverage of intervals, ``target`` the size to predict at in base parameters, ``cost`` the column
-    that performance is weighed against. A figure function's arguments are called as they are here.
+    ``level`` is the coverage of intervals, ``target`` the size to predict at (a number of base parameters, or ``34b``),
+    ``cost`` the column that performance is weighed against. A figure function's arguments are called as they are here.
     """
 
     runs: Sequence[RunRecord]
     level: float = 0.95
-    target: float = 34e9
+    target: float | str = 34e9
     cost: str = "n_params_updated"
     bootstrap: ProblemBootstrap = RESAMPLES
+
+    def __post_init__(self) -> None:
+        """Refuse what every figure would be lacking for."""
+        require_level(self.level)
+        require_known("cost", [self.cost], COSTS)
+        self.target = parse_size(str(self.target))
 
     def __repr__(self) -> str:
         """Say how many runs there are."""

@@ -24,6 +24,7 @@ from PIL import Image
 from astraios_analysis.figures.gallery import FIGURES, MIME, drawn_figures
 from astraios_analysis.figures.spec import FigureSpec
 from astraios_analysis.figures.style import name_method
+from astraios_analysis.prediction.limits import parse_size
 from astraios_analysis.records.files import write_whole
 from astraios_analysis.records.frame import RunRecord
 from astraios_analysis.records.registry import RELEASED
@@ -133,7 +134,7 @@ def introduction(path: str | Path) -> tuple[str | None, str]:
 def _parameters(manifest: Mapping | None, name: str) -> dict[str, float]:
     """Return what the captions of a notebook's figures depend on, where the notebook did not run with its defaults."""
     given = manifest["notebooks"].get(name, {}).get("parameters", {}) if manifest else {}
-    return {key: float(given[key]) for key in ("level", "target_size") if isinstance(given.get(key), int | float)}
+    return {key: parse_size(str(given[key])) for key in ("level", "target_size") if key in given}
 
 
 def _section(

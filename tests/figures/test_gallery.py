@@ -29,6 +29,16 @@ A = SimpleNamespace(method="fft", grid="own")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [({"level": 2}, "level is 2"), ({"cost": "euros"}, "unknown cost 'euros'"), ({"target": "-3"}, "size '-3' is not")],
+)
+def test_what_no_figure_can_be_drawn_with_is_refused_at_once(said, message):
+    with pytest.raises(Refusal, match=message):
+        Tables([A], **said)
+    assert Tables([A], target="34b").target == 34e9
+
+
 class TestDeclared:
     @pytest.mark.parametrize("name", [*FIGURES])
     def test_every_figure_is_declared_whole(self, name):
