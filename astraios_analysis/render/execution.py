@@ -67,8 +67,8 @@ def run_jobs(
                 on_end(job, outcomes[job.name])
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
-            # Again and again: a thread may have been about to start its kernel.
-            while wait(futures, timeout=0.1).not_done:
+            # Again and again: a thread may be about to start its kernel. `wait` waits for cancelled ones for ever.
+            while wait([future for future in futures if not future.cancelled()], timeout=0.1).not_done:
                 for kernel in [kernel for kernel in kernels if kernel.has_kernel]:
                     kernel.signal_kernel(signal.SIGKILL)
             raise

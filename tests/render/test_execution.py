@@ -101,7 +101,7 @@ def test_interrupt_stops_at_once_and_leaves_no_kernel(tmp_path, job_of):
     job = job_of("sleeps", tell, stubborn)
     script = (
         "from pathlib import Path\nfrom astraios_analysis.render.execution import Job, run_jobs\n"
-        f"run_jobs([Job(Path({str(job.source)!r}), Path({str(job.target)!r}), {{}})], n_parallel=1)"
+        f"run_jobs([Job(Path({str(job.source)!r}), Path({str(job.target)!r}), {{}})] * 2, n_parallel=1)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
