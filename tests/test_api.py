@@ -96,6 +96,11 @@ class TestSnippet:
         (full,) = q.table.query("method == 'full' and n_params == 34e9").itertuples()
         assert full.lower_95 < truth < full.upper_95 and full.value == pytest.approx(truth, rel=0.1)
 
+    def test_an_index_named_as_columns_is_no_matter(self, table):
+        asked = {"x": "params", "y": "loss", "group": "method"}
+        found = table.set_index(["method", "params"], drop=False)
+        assert aa.backtest(found, **asked).table.equals(aa.backtest(table, **asked).table)
+
     def test_compare_a_table(self, table):
         found = aa.compare(table)
         assert found.table[["method_a", "method_b"]].drop_duplicates().values.tolist() == [

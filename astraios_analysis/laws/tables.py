@@ -193,8 +193,9 @@ def take_rows(
     twice = [name for name, times in Counter([*x, y, *group]).items() if times > 1]
     if twice:
         raise Refusal(f"column {twice[0]!r} is named twice; inputs, outcome and groups are columns of their own")
-    # Messages name rows by the index.
-    frame = table if table.index.is_unique else table.reset_index(drop=True)
+    # Messages name rows by the index; one of several levels may have columns' names.
+    is_kept = table.index.is_unique and table.index.nlevels == 1
+    frame = table if is_kept else table.reset_index(drop=True)
     frame, notes = _marked_rows(frame, split, marks, where)
     if {"grid", "run_id"} <= set(frame.columns):
         named = [*x, y, *group, *numbers, *([split] if split else [])]
