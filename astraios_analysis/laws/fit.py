@@ -384,7 +384,7 @@ def fit_table(
         return Fit(law, points, {ALL: fit_law(law, *in_order(points.x, points.y), **how)}, (), options)
     if pooling == "shared":
         x, names = number_groups(points.x, points.group)
-        return Fit(law, points, {ALL: fit_law(pool_law(law, names), *in_order(x, points.y), **how)}, names, options)
+        return Fit(law, points, {ALL: fit_law(pool_law(law, names), *in_order(x, points.y, 1), **how)}, names, options)
     fits, refused = {}, {}
     for label in dict.fromkeys(points.group.tolist()):
         own = points.group == label

@@ -78,12 +78,15 @@ def ordered(law: Law, x: np.ndarray) -> np.ndarray:
     return 1 / x if names == ["L"] else x
 
 
-def in_order(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_order(x: np.ndarray, y: np.ndarray, n_labels: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return points x, (n,) or (n, d), and y (n,) in an order of their own, whatever that of their file.
 
-    Where the near points of a split leave a law open, where their fit ends hangs on rounding, and so on the order.
+    Where the near points of a split leave a law open, where their fit ends hangs on rounding, and so on the order. The
+    last ``n_labels`` columns of x are numbers of groups, which follow the file and order nothing.
     """
-    rows = np.lexsort((y, *(x.T if x.ndim == 2 else [x])))
+    columns = x.T if x.ndim == 2 else [x]
+    n = len(columns) - n_labels
+    rows = np.lexsort((*columns[n:], y, *columns[:n]))
     return x[rows], y[rows]
 
 

@@ -91,6 +91,14 @@ def test_groups_apart_and_shared(apart, shared):
     assert shared._saved.curves["all"].width.dof == 3
 
 
+def test_a_pooled_prediction_does_not_hang_on_the_order_of_rows_or_on_names(grouped, shared):
+    found = shared.predict(1e10).set_index(["group", "kind"])
+    mixed = grouped.sample(frac=1, random_state=0).replace({"method": {"lora": "zz"}})
+    again = fit_table(mixed, "power_floor", "params", "loss", "method", pooling="shared").predict(1e10)
+    again = again.replace({"group": {"zz": "lora"}}).set_index(["group", "kind"]).loc[found.index]
+    np.testing.assert_allclose(again[["value", "lower", "upper"]], found[["value", "lower", "upper"]], rtol=1e-6)
+
+
 def test_what_is_held_out_takes_no_part(grouped, apart):
     assert apart.points.notes == ("3 rows not marked train in split left out",)
     marked = pd.DataFrame(grouped).assign(held_out=grouped["split"] != "train", split="train")
