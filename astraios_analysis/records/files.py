@@ -58,6 +58,8 @@ def load(path: str | Path) -> RunRecord:
     """Read one record; what is wrong with it is refused, every field with its value and what is allowed."""
     path = Path(path)
     text = read_text(path)
+    if path.suffix != ".json" and not text.lstrip().startswith("{"):
+        raise fail(path, "is no record, which is a JSON file; astraios import makes records of tables and other files")
     parse_json(path, text)
     with validating(path):
         return RunRecord.model_validate_json(text)

@@ -61,6 +61,11 @@ class TestCheck:
         assert complaint.startswith(f"{tmp_path / 'bad.json'}: is not valid JSON")
         assert "nowhere: " in refusal(*command, data=tmp_path / "nowhere", code=1)
 
+    def test_a_table_is_no_record_and_can_become_some(self, refusal, tmp_path):
+        (tmp_path / "runs.csv").write_text("params,loss\n1e9,2\n")
+        complaint = refusal("rank", data=tmp_path / "runs.csv", code=1)
+        assert "runs.csv: is no record, which is a JSON file; astraios import makes records of tables" in complaint
+
 
 class TestShow:
     def test_csv_has_what_was_promised_in_full(self, run, released_records):
