@@ -105,9 +105,11 @@ def require_columns(frame: pd.DataFrame, names: Sequence[str | None], where: str
 
 
 def evaluate(expression: str, frame: pd.DataFrame) -> pd.Series:
-    """Return an arithmetic expression of columns, such as ``6*N*D``."""
+    """Return an arithmetic expression of columns, such as ``6*N*D``; numbers may be written as anywhere, ``7B``."""
+    texts = [name for name in frame.select_dtypes(exclude="number") if isinstance(name, str) and name in expression]
     try:
-        found = frame.eval(expression)
+        numbers = {name: column_numbers(frame[name]) for name in texts}
+        found = frame.assign(**{name: own for name, own in numbers.items() if own.notna().any()}).eval(expression)
         return pd.Series(np.broadcast_to(np.asarray(found, dtype=float), len(frame)), index=frame.index)
     except Exception as error:  # whatever pandas makes of what a person wrote
         known = ", ".join(map(str, frame.columns))

@@ -196,6 +196,10 @@ def test_a_table_is_read_once_with_its_roles(tmp_path):
         read_table(tmp_path / "more" / "runs.csv")
     table = aa.derive(pd.DataFrame({"N": [1e8, 1e9], "D": [2e9, 3e9]}), "C=6*N*D", "r = D/N")
     assert list(table["C"]) == [1.2e18, 1.8e19] and list(table["r"]) == [20, 3]
+    said = pd.DataFrame({"N": ["7B", "1e9"], "g": ["a", "b"]})
+    assert aa.derive(said, "C=6*N")["C"].tolist() == [42e9, 6e9]
+    with pytest.raises(Refusal, match=r"'6\*g' cannot be computed"):
+        aa.derive(said, "C=6*g")
     for text, match in (("C=6*M", "cannot be computed from N, D"), ("6*N", "no column; write NAME"), ("N=D", "'N' al")):
         with pytest.raises(Refusal, match=match):
             aa.derive(pd.DataFrame({"N": [1.0], "D": [2.0]}), text)
