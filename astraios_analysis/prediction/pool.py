@@ -211,8 +211,8 @@ class MixedEquations:
         shared, sizes = np.hstack([design, own]), np.arange(k, k + n_sizes)
         places = np.r_[:k, k + n_sizes : k + n_sizes + n_own]
         matrix = np.zeros((len(z), len(places) + n_sizes, len(places) + n_sizes))
-        matrix[:, places[:, None], places] = _weighted_products(1 / variance, shared, shared)
-        crossed = _weighted_products(stretch / variance, shared, membership)
+        matrix[:, places[:, None], places] = weighted_products(1 / variance, shared, shared)
+        crossed = weighted_products(stretch / variance, shared, membership)
         matrix[:, places[:, None], sizes] = crossed
         matrix[:, sizes[:, None], places] = np.swapaxes(crossed, 1, 2)
         matrix[:, sizes, sizes] = (stretch**2 / variance) @ membership
@@ -257,7 +257,7 @@ class MixedEquations:
         return -(shared + whole) / 2, -(shared + effects) / 2
 
 
-def _weighted_products(weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def weighted_products(weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return ``a.T @ diag(w) @ b`` for every row w of weights (h, n), shape (h, p, q)."""
     products = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
     return (weight @ products).reshape(len(weight), a.shape[1], b.shape[1])

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import brentq
 from scipy.special import logit, logsumexp, ndtri
 from scipy.stats import qmc
 
@@ -29,6 +31,7 @@ from astraios_analysis.prediction.pool import (
     floor_units,
     link_values,
     share_of,
+    weighted_products,
 )
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, attempt
@@ -39,7 +42,7 @@ LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {
     "log": ("power", "power_floor", "relative_floor"),
     "logit": ("logit_linear",),
 }
-# Versions of a law: candidates in each of two rounds, those kept of one form, those kept of all forms together.
+# Versions of a law: candidates of the first and last round, those kept of one form, those kept of all forms together.
 _N_CANDIDATES = 512
 _N_KEPT = 512
 N_VERSIONS = 512
@@ -52,7 +55,9 @@ SAME: Fresh = (0, 0)
 _SPAN = (0.1, 10.0)
 _SPAN_OF_FACTORS = (0.05, 2.0)
 # The second round's proposals are so much wider than the first round's posterior.
-_WIDER, _LEAST_SPREAD = 1.3, 0.02
+_WIDER, _LEAST_SPREAD = 1.3, 1e-4
+# Rounds, and the places that must share a posterior, for each dimension, before its spread is believed.
+_MAX_ROUNDS, _LEAST_EFFECTIVE = 16, 10
 _EM_STEPS = 500
 
 
@@ -203,7 +208,7 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
         largest[0] = max(largest[0], float(maximised.max()))
         return restricted
 
-    places, log_weight = explore(log_posterior, len(names), _N_CANDIDATES, [_N_CANDIDATES], _WIDER)
+    places, log_weight = explore(log_posterior, len(names), _N_CANDIDATES, _N_CANDIDATES, _WIDER)
     kept = keep_versions(log_weight, places[:, 0], _N_KEPT)
     versions = _versions(setting, points, form, names, places[kept])
     n_parameters = setting.design.shape[1] + len(names)
@@ -213,28 +218,51 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
 
 
 def explore(
-    log_posterior: Callable[[np.ndarray], np.ndarray], d: int, n_first: int, n_near: Sequence[int], wider: float
+    log_posterior: Callable[[np.ndarray], np.ndarray], d: int, n_first: int, n_near: int, wider: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return places in the unit cube, and the log of their posterior over the density with which they were chosen.
 
-    Importance sampling: Sobol points, then, once for each of ``n_near``, normal ones around what was found, whose
-    spread is ``wider`` than the posterior's. Both proposals are one mixture (Veach and Guibas 1995).
+    Importance sampling: Sobol points, then ``n_near`` normal ones around what was found, whose spread is ``wider`` than
+    the posterior's. Before that, a posterior that too few places share is flattened until enough do, and half as many
+    are laid around what is found so: rounds close in on a narrow peak. All proposals are one mixture (Veach and Guibas
+    1995, Cornuet et al. 2012).
     """
-    first = sobol(n_first, d)
-    log_first = log_posterior(first)
-    places, log_weight = first, log_first
-    for n in n_near:
-        weight = np.exp(log_weight - log_weight.max())
-        centre = weight @ places / weight.sum()
-        spread = (weight[:, None] * (places - centre)).T @ (places - centre) / weight.sum()
+    places = sobol(n_first, d)
+    log_found, density = log_posterior(places), np.full(n_first, float(n_first))
+    proposals, power = [], 0.0
+    while power < 1 and len(proposals) < _MAX_ROUNDS:
+        power, weight = _flattened(log_found - np.log(density), _LEAST_EFFECTIVE * d)
+        n, centre = n_near if power == 1 else n_near // 2, weight @ places
+        spread = (weight[:, None] * (places - centre)).T @ (places - centre)
         root = wider * np.linalg.cholesky(spread + _LEAST_SPREAD**2 * np.eye(d))
         near = centre + ndtri(sobol(n, d)) @ root.T
         near = near[((near > 0) & (near < 1)).all(axis=1)]
-        places, log_found = np.concatenate([first, near]), np.concatenate([log_first, log_posterior(near)])
-        distance = (np.linalg.solve(root, (places - centre).T) ** 2).sum(axis=0)
-        normal = np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (d / 2))
-        log_weight = log_found - np.log(n_first + n * normal)
-    return places, log_weight
+        proposals.append((n, centre, root))
+        density += n * _normal(places, centre, root)
+        new = n_first + sum(k * _normal(near, *proposal) for k, *proposal in proposals)
+        places, density = np.concatenate([places, near]), np.concatenate([density, new])
+        log_found = np.concatenate([log_found, log_posterior(near)])
+    return places, log_found - np.log(density)
+
+
+def _normal(places: np.ndarray, centre: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return the density of a normal distribution whose covariance has that lower triangular root."""
+    distance = (solve_triangular(root, (places - centre).T, lower=True) ** 2).sum(axis=0)
+    return np.exp(-distance / 2) / (np.prod(np.diag(root)) * (2 * np.pi) ** (len(centre) / 2))
+
+
+def _flattened(log_weight: np.ndarray, least: float) -> tuple[float, np.ndarray]:
+    """Return the largest power up to 1 of weights that at least so many places share, and those weights' shares."""
+
+    def shares(power: float) -> np.ndarray:
+        weight = np.exp(power * (log_weight - log_weight.max()))
+        return weight / weight.sum()
+
+    def lacking(power: float) -> float:
+        return least * (shares(power) ** 2).sum() - 1
+
+    power = 1.0 if lacking(1.0) <= 0 else brentq(lacking, 0.0, 1.0, rtol=1e-3)
+    return power, shares(power)
 
 
 def keep_versions(log_weight: np.ndarray, sigma_size: np.ndarray, n: int) -> np.ndarray:
@@ -317,10 +345,14 @@ def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.nda
     z, stretch = link_values(link, points, floor)
     parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
     own = setting.own if versions["tau"].any() else setting.own[:, :0]
-    found = MixedEquations.of(setting.design, own, points, z, stretch, parts).log_likelihoods()
-    # Densities of losses, not of their logarithms above the floor.
-    change = np.log(points.y - floor).sum(axis=1) if link == "log" else 0.0
-    return found[0] - change, found[1] - change
+    restricted, maximised = MixedEquations.of(setting.design, own, points, z, stretch, parts).log_likelihoods()
+    if link == "logit":
+        return restricted, maximised
+    # Densities of losses, not of their logarithms above the floor; and lines whose prior is flat in the log of the
+    # loss, not in that of what is above the floor, where any floor close to the losses leaves them more room.
+    change = np.log(points.y - floor).sum(axis=1)
+    room = np.linalg.slogdet(weighted_products(stretch**-2, setting.design, setting.design))[1] / 2
+    return restricted + room - change, maximised - change
 
 
 def akaike_weights(criteria: np.ndarray) -> np.ndarray:

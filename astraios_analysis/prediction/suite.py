@@ -34,7 +34,7 @@ _PRIOR = {
     "noise_factor": (0.05, 2.0, True),
 }
 FORM = "logit_power/suite"
-_N_FIRST, _N_NEAR = 2048, (1024, 1024, 1024, 2048)
+_N_FIRST, _N_NEAR = 2048, 2048
 _WIDER = 1.4
 
 

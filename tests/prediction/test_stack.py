@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from pooled_worlds import METHOD, NEXT, SIZE, loss_world, rate_world, require_calibrated
+from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
 from astraios_analysis.prediction import stack as stacks
@@ -103,6 +104,40 @@ def test_a_new_run_is_covered_as_often_as_asked_and_no_wider_than_needed(world, 
     worlds = [world(np.random.default_rng(seed)) for seed in range(20)]
     found = [(truth, fit_stack(points, link).draw(NEXT)["observation"]) for points, truth in worlds]
     require_calibrated(found, scale, 20, 2.2)
+
+
+def test_a_narrow_peak_is_found_whole():
+    centre, spread = np.array([0.31, 0.77, 0.52, 0.93]), np.array([0.002, 0.1, 0.004, 0.003])
+    places, log_weight = stacks.explore(
+        lambda places: -(((places - centre) / spread) ** 2).sum(axis=1) / 2, 4, 512, 512, 1.3
+    )
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    mean = weight @ places
+    assert 1 / (weight**2).sum() > 100
+    np.testing.assert_allclose((mean - centre) / spread, 0, atol=0.1)
+    np.testing.assert_allclose(np.sqrt(weight @ (places - mean) ** 2), spread, rtol=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.0005, 0.004])
+def test_a_floor_of_many_methods_is_where_least_squares_put_it(noise):
+    rng, sizes = np.random.default_rng(0), np.array([1e8, 3e8, 1e9])
+    amplitude = 300 * np.exp(0.1 * rng.standard_normal(18))
+    y = (3.6 + amplitude[:, None] * sizes**-0.3) * np.exp(noise * rng.standard_normal((18, 3)))
+    points = PooledPoints(np.tile(sizes, 18), y.ravel(), np.repeat([*"abcdefghijklmnopqr"], 3), np.zeros(54))
+    pool = fit_form(points, "log", Form("power_floor", "shared_slope"))[0]
+    floor = pool.floor
+
+    def residuals(found):
+        return (np.log(y / (found[0] + np.exp(found[2:, None]) * (sizes / 1e8) ** -found[1]))).ravel()
+
+    found = least_squares(residuals, [3.6, 0.3, *np.log(amplitude * 1e8**-0.3)])
+    error = np.sqrt(np.linalg.inv(found.jac.T @ found.jac)[0, 0] * 2 * found.cost / (54 - 20))
+    # Sizes may have effects of their own, and no scatter is believed below a tenth of that around parallel lines.
+    assert abs(np.median(floor) - found.x[0]) < 2 * error and error < floor.std() < 6 * error
+    low, high = np.quantile(draw_pools([pool], 1e10)["mean"], [0.025, 0.975], axis=0)
+    truth = 3.6 + amplitude * 1e10**-0.3
+    assert (low < truth).all() and (truth < high).all() and ((high - low) / truth).max() < 0.1
 
 
 def test_the_same_points_give_the_same_numbers():
