@@ -93,6 +93,17 @@ class PooledPoints:
         """Methods in the usual order, whichever the points come in: draws go by it."""
         return tuple(order_methods(self.method.tolist()))
 
+    @cached_property
+    def by_method(self) -> np.ndarray:
+        """Whether each point is each method's, as numbers (n, n_methods)."""
+        return (self.method[:, None] == np.array(self.methods)).astype(float)
+
+    @cached_property
+    def by_size(self) -> np.ndarray:
+        """Whether each point is at each size, as numbers (n, n_sizes)."""
+        size = np.round(np.log10(self.n_params), 9)
+        return (size[:, None] == np.unique(size)).astype(float)
+
     @property
     def sizes(self) -> np.ndarray:
         """Sizes, increasing."""

@@ -5,9 +5,9 @@ On the link scale, for the mean over seeds of method m at size s with x the log 
     z_ms = a_m + (b + b_m) x_s + u_s + e_ms,   b_m ~ N(0, tau^2),  u_s ~ N(0, s_u^2),  e_ms ~ N(0, s_e^2 + k v_ms)
 
 Intercepts and the common slope have flat priors; ``u_s`` is what all methods share that are tuned from one base model;
-``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
-with a floor E that methods share, or that is one share of each method's smallest loss, so that curves are multiples of
-one another; ``u_s`` and ``e_ms`` are then relative to the loss itself.
+``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E_m): a power law of the size
+with a floor E that methods share, or that is one share f of each method's line at the largest size, so that curves are
+multiples of one another. What scatters is the log of the loss itself, in which such laws are made linear (`Linear`).
 Slopes are common (tau = 0), drawn towards a common one, or each method's own; the floor is 0 or free. Standard
 deviations have log-uniform priors around the scatter seen. All of it is integrated by importance sampling of the
 marginal likelihood (`stack.fit_form`), in which the effects are Gaussian and drop out exactly (Rasmussen & Williams
@@ -28,6 +28,8 @@ from astraios_analysis.records.refusal import Refusal
 
 # A floor lies between 0 and this share of the smallest loss.
 SPREAD_OF_FLOORS = 0.98
+# A relative floor's slopes: Gauss-Newton steps, and the ends within which they stay.
+_N_STEPS, _SLOPES = 6, (-20.0, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,10 @@ class Versions:
 
     @cached_property
     def _lines(self) -> tuple[np.ndarray, ...]:
-        """Means (h, m) of levels and slopes; covariances (h, m, m) of levels, twice with slopes, and of slopes."""
+        """Means (h, m) of levels and slopes; covariances (h, m, m) of levels, of levels with slopes, and of slopes."""
         mean, covariance, of_slopes = self.coefficients
         m, with_slopes = len(self.methods), covariance @ of_slopes.T
-        crossed = with_slopes[:, :m] + np.swapaxes(with_slopes[:, :m], 1, 2)
-        return mean[:, :m], mean @ of_slopes.T, covariance[:, :m, :m], crossed, of_slopes @ with_slopes
+        return mean[:, :m], mean @ of_slopes.T, covariance[:, :m, :m], with_slopes[:, :m], of_slopes @ with_slopes
 
     def posterior(self, methods: Sequence[str], n_params: float) -> tuple[np.ndarray, np.ndarray]:
         """Return mean (h, t) and covariance (h, t, t) of lines at one size, without ``u_s`` and ``e_ms``."""
@@ -73,12 +74,18 @@ class Versions:
         if unknown:
             raise Refusal(f"{unknown[0]} was not fitted; choose from {', '.join(self.methods)}")
         level, slope, levels, crossed, slopes = self._lines
-        if tuple(methods) != self.methods:
-            place = np.array([self.methods.index(name) for name in methods], dtype=int)
-            level, slope = level[:, place], slope[:, place]
-            levels, crossed, slopes = (one[:, place[:, None], place] for one in (levels, crossed, slopes))
-        x = self.at(np.array([n_params], dtype=float))
-        return level + x * slope, levels + x[:, :, None] * (crossed + x[:, :, None] * slopes)
+        grown, change = self._growth(slope, self.at(np.array([n_params], dtype=float)))
+        crossed = crossed * change[:, None, :]
+        mean = level + grown
+        both = levels + crossed + np.swapaxes(crossed, 1, 2) + change[:, :, None] * slopes * change[:, None, :]
+        if tuple(methods) == self.methods:
+            return mean, both
+        place = np.array([self.methods.index(name) for name in methods], dtype=int)
+        return mean[:, place], both[:, place[:, None], place]
+
+    def _growth(self, slope: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what lines of slopes (h, m) add to their levels at x, and how that changes with the slope."""
+        return x * slope, x
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
         """Return the floor of each version for methods of targets, shape (h, t): none."""
@@ -104,7 +111,7 @@ class Pool(Versions):
 
     ``centre`` and ``scale`` are those of log10 of the sizes; ``tau, floor`` have shape (h,). ``has_own_lines``: each
     method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``. ``is_relative``:
-    floors are shares of each method's smallest loss; otherwise methods have one floor.
+    floors are shares of lines at ``centre``, and lines those of the log of the loss; otherwise methods have one floor.
     """
 
     scale: float
@@ -119,22 +126,24 @@ class Pool(Versions):
         return replace(self, **{name: getattr(self, name)[versions] for name in names})
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
-        """Return the floor of each version for methods of targets, shape (h, t)."""
-        return self.floor[:, None] * floor_units(self.points, methods, is_relative=self.is_relative)
+        """Return the floor of each version for methods of targets, shape (h, t); none where lines include it."""
+        return np.broadcast_to(self.floor[:, None] * (not self.is_relative), (len(self.floor), len(methods)))
+
+    def _growth(self, slope: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _relative_line(x, self.floor[:, None], slope) if self.is_relative else super()._growth(slope, x)
 
     @cached_property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean and covariance of intercepts, slope and what each method's slope differs by (`Versions`)."""
         points, versions = self.points, (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        group, m = np.array([self.methods.index(name) for name in points.method]), len(self.methods)
-        kind = {"n_methods": m, "has_own_lines": self.has_own_lines, "has_slopes": self.tau.any()}
-        z, stretch = link_values(self.link, points, self.floors(points.method))
-        equations = MixedEquations.of(
-            *design_of(group, self.at(points.n_params)[0], **kind), points, z, stretch, versions
-        )
-        of_slopes = np.hstack(design_of(np.arange(m), np.ones(m), **kind))
-        of_slopes[:, :m] = 0
-        return *equations.coefficients(), of_slopes
+        kind = {"has_own_lines": self.has_own_lines}
+        x = self.at(points.n_params)[0]
+        linear = Linear.of(self.link, points, x, self.floor, is_relative=self.is_relative, **kind)
+        mean, covariance = MixedEquations.of(points, linear, versions, **kind).coefficients()
+        each = np.eye(len(self.methods))
+        own = each[:, : len(each) if self.tau.any() else 0]
+        of_slopes = np.hstack([np.zeros(each.shape), slopes_of(each, **kind), own])
+        return mean, covariance, of_slopes
 
     def at(self, n_params: np.ndarray) -> np.ndarray:
         """Return the scaled log10 of sizes, the same in each version."""
@@ -169,13 +178,74 @@ def draw_runs(pool: Versions, n_params: float, normals: np.ndarray) -> tuple[np.
     return line.reshape(-1, m), run.reshape(-1, m)
 
 
-def design_of(
-    group: np.ndarray, x: np.ndarray, n_methods: int, *, has_own_lines: bool, has_slopes: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what intercepts and slopes multiply at points, and what the methods' differences in slope do (0 wide)."""
-    own = np.eye(n_methods)[group]
-    fixed = np.column_stack([own, own * x[:, None] if has_own_lines else x])
-    return fixed, own[:, : n_methods if has_slopes else 0] * x[:, None]
+def slopes_of(methods: np.ndarray, *, has_own_lines: bool) -> np.ndarray:
+    """Return whose the fixed slopes are at points of indicated methods: each method's (n, m), or all one (n, 1)."""
+    return methods if has_own_lines else np.ones((len(methods), 1))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A law in the log of the loss, or on the logit scale, linear in levels and slopes: what scatters alike there.
+
+    ``response`` (h, n) is what they explain, ``level`` and ``slope`` (h, n) what those of a point's method count;
+    ``log_scale`` (h,) is minus the log density of the values over that of ``response``.
+    """
+
+    response: np.ndarray
+    level: np.ndarray
+    slope: np.ndarray
+    log_scale: np.ndarray
+
+    @classmethod
+    def of(cls, link: Link, points: PooledPoints, x: np.ndarray, floor: np.ndarray, *, is_relative, has_own_lines):
+        """Set up the points of each version with its floor (h,).
+
+        A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken
+        at the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh
+        less. Where floors are relative the law is that at the slopes of least squares, and its changes from there.
+        """
+        y, shape, floor = points.y, (len(floor), len(points.y)), floor[:, None]
+        ones = np.ones(shape)
+        if link == "logit":
+            return cls(np.broadcast_to(logit(y), shape), ones, x * ones, np.zeros(len(floor)))
+        levels = np.hstack([points.by_method, points.by_size])
+        effects = np.linalg.lstsq(levels, np.log(y), rcond=None)[0]
+        if not is_relative:
+            expected = np.exp(levels @ effects)
+            stretch = expected / np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
+            scale = np.log(stretch * (y - floor)).sum(axis=1)
+            return cls(np.log(y - floor) / stretch, 1 / stretch, x / stretch, scale)
+        by_size = effects[len(points.methods) :]
+        groups = slopes_of(points.by_method, has_own_lines=has_own_lines)
+        slope = _relative_slopes(points, x, floor, groups, points.by_size @ (by_size - by_size[-1]))
+        line, change = _relative_line(x, floor, slope)
+        return cls(np.log(y) - line + slope * change, ones, change, np.full(len(floor), np.log(y).sum()))
+
+
+def _relative_line(x: np.ndarray, floor: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log of losses over those at the largest size, where x is 0, and how it changes with the slope."""
+    above = (1 - floor) * np.exp(slope * x)
+    return np.log(floor + above), x * above / (floor + above)
+
+
+def _relative_slopes(points, x, floor, groups, by_size) -> np.ndarray:
+    """Return the slopes of least squares of each version at every point, those of a group the same, shape (h, n)."""
+    log_y, methods = np.log(points.y), points.by_method
+
+    def within(values: np.ndarray) -> np.ndarray:
+        return values - (values @ methods / methods.sum(axis=0)) @ methods.T
+
+    # They begin where sizes lie on one line with what methods share at them.
+    shape = np.maximum(np.exp(by_size) - floor, 1 - SPREAD_OF_FLOORS)
+    weight = (shape / np.exp(by_size)) ** 2 * x
+    start = (weight * np.log(shape / (1 - floor))).sum(axis=1) / (weight * x).sum(axis=1)
+    slope = np.broadcast_to(start.clip(*_SLOPES)[:, None], (len(floor), len(x)))
+    for _ in range(_N_STEPS):
+        line, change = _relative_line(x, floor, slope)
+        left, change = within(log_y - line), within(change)
+        step = ((left * change) @ groups) / ((change**2) @ groups + 1e-12)
+        slope = (slope + (step @ groups.T).clip(-1, 1)).clip(*_SLOPES)
+    return slope
 
 
 @dataclass(frozen=True)
@@ -184,7 +254,9 @@ class MixedEquations:
 
     ``matrix`` (h, c, c) and ``right`` (h, c) belong to what the least-squares fit ``start`` (h, k) of the k fixed
     effects leaves over, so that nothing is lost to cancellation; ``square`` is its weighted sum of squares,
-    ``log_scatter`` the log determinant of the points' own variances, ``log_prior`` that of the effects'.
+    ``log_scatter`` the log determinant of the points' own variances, ``log_prior`` that of the effects', ``room`` half
+    that of the fixed effects' products: their prior is flat in what is explained, in the log of the loss, not in that
+    of what is above the floor, where any floor close to the losses leaves lines more room.
     """
 
     matrix: np.ndarray
@@ -193,36 +265,41 @@ class MixedEquations:
     square: np.ndarray
     log_scatter: np.ndarray
     log_prior: np.ndarray
+    room: np.ndarray
     n_sizes: int
 
     @classmethod
-    def of(cls, design, own, points, z, stretch, versions) -> "MixedEquations":
-        """Set up the equations of points whose link values and stretch are those of each version, both (h, n)."""
+    def of(cls, points: PooledPoints, linear: Linear, versions, *, has_own_lines: bool) -> "MixedEquations":
+        """Set up the equations of points in each version (tau, sigma_size, sigma_run, noise_factor), each (h,)."""
         tau, sigma_size, sigma_run, factor = versions
-        size = np.round(np.log10(points.n_params), 9)
-        membership = (size[:, None] == np.unique(size)).astype(float)
-        variance = stretch**2 * (sigma_run[:, None] ** 2 + factor[:, None] * points.noise)
-        start = z @ np.linalg.pinv(design).T
-        left = z - start @ design.T
-        n_sizes, n_own, k = membership.shape[1], own.shape[1], design.shape[1]
-        spreads = [np.repeat(sigma_size[:, None], n_sizes, axis=1), np.repeat(tau[:, None], n_own, axis=1)]
-        spread = np.maximum(np.concatenate(spreads, axis=1), 1e-12)
-        # Versions differ by the weights of points alone, so that products of columns are made once for all of them.
-        shared, sizes = np.hstack([design, own]), np.arange(k, k + n_sizes)
-        places = np.r_[:k, k + n_sizes : k + n_sizes + n_own]
-        matrix = np.zeros((len(z), len(places) + n_sizes, len(places) + n_sizes))
-        matrix[:, places[:, None], places] = weighted_products(1 / variance, shared, shared)
-        crossed = weighted_products(stretch / variance, shared, membership)
-        matrix[:, places[:, None], sizes] = crossed
-        matrix[:, sizes[:, None], places] = np.swapaxes(crossed, 1, 2)
-        matrix[:, sizes, sizes] = (stretch**2 / variance) @ membership
-        diagonal = np.arange(matrix.shape[1])
-        matrix[:, diagonal[k:], diagonal[k:]] += spread**-2
-        right = np.empty(matrix.shape[:2])
-        right[:, places] = (left / variance) @ shared
-        right[:, sizes] = (stretch * left / variance) @ membership
-        scatter, prior = np.log(variance).sum(axis=1), 2 * np.log(spread).sum(axis=1)
-        return cls(matrix, right, start, (left**2 / variance).sum(axis=1), scatter, prior, n_sizes)
+        methods, sizes = points.by_method, points.by_size
+        own = methods[:, : methods.shape[1] if tau.any() else 0]
+        slopes = slopes_of(methods, has_own_lines=has_own_lines)
+        level, slope = linear.level[:, :, None], linear.slope[:, :, None]
+        shared = np.broadcast_to(sizes, (len(tau), *sizes.shape))
+        design = np.concatenate([level * methods, slope * slopes, shared, slope * own], axis=2)
+        k = methods.shape[1] + slopes.shape[1]
+        fixed = design[:, :, :k]
+        products = np.swapaxes(fixed, 1, 2) @ fixed
+        start = np.linalg.solve(products, (linear.response[:, None] @ fixed)[:, 0, :, None])
+        left = linear.response - (fixed @ start)[:, :, 0]
+        spread = np.repeat(np.column_stack([sigma_size, tau]), [sizes.shape[1], own.shape[1]], axis=1)
+        spread = np.maximum(spread, 1e-12)
+        variance = sigma_run[:, None] ** 2 + factor[:, None] * points.noise
+        weighted = np.swapaxes(design / variance[:, :, None], 1, 2)
+        matrix, right = weighted @ design, (weighted @ left[:, :, None])[:, :, 0]
+        diagonal = np.arange(k, matrix.shape[1])
+        matrix[:, diagonal, diagonal] += spread**-2
+        return cls(
+            matrix=matrix,
+            right=right,
+            start=start[:, :, 0],
+            square=(left**2 / variance).sum(axis=1),
+            log_scatter=np.log(variance).sum(axis=1),
+            log_prior=2 * np.log(spread).sum(axis=1),
+            room=np.linalg.slogdet(products)[1] / 2,
+            n_sizes=sizes.shape[1],
+        )
 
     def coefficients(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and covariance of fixed effects and differences in slope."""
@@ -254,39 +331,4 @@ class MixedEquations:
             left = self.square - (self.right * explained).sum(axis=1)
             whole, effects = (np.linalg.slogdet(matrix)[1] for matrix in (self.matrix, self.matrix[:, k:, k:]))
         shared = self.log_scatter + self.log_prior + left
-        return -(shared + whole) / 2, -(shared + effects) / 2
-
-
-def weighted_products(weight: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return ``a.T @ diag(w) @ b`` for every row w of weights (h, n), shape (h, p, q)."""
-    products = (a[:, :, None] * b[:, None, :]).reshape(len(a), -1)
-    return (weight @ products).reshape(len(weight), a.shape[1], b.shape[1])
-
-
-def floor_units(points: PooledPoints, methods: Sequence[str], *, is_relative: bool) -> np.ndarray:
-    """Return what a floor is counted in: 1, or each method's smallest loss, shape (t,)."""
-    if not is_relative:
-        return np.ones(len(methods))
-    smallest = {method: points.y[points.method == method].min() for method in set(methods)}
-    return np.array([smallest[method] for method in methods])
-
-
-def link_values(link: Link, points: PooledPoints, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return points on the link scale of each version, and how many times scatter is larger there, both (h, n).
-
-    ``floor``, of the same shape, is each point's.
-
-    A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken at
-    the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh less.
-    """
-    y = points.y
-    if link == "logit":
-        return np.broadcast_to(logit(y), (len(floor), len(y))), np.ones((len(floor), len(y)))
-    columns = [
-        points.method[:, None] == np.unique(points.method),
-        points.n_params[:, None] == np.unique(points.n_params),
-    ]
-    levels = np.column_stack(columns).astype(float)
-    expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
-    above = np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
-    return np.log(y - floor), expected / above
+        return self.room - (shared + whole) / 2, -(shared + effects) / 2

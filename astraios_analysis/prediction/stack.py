@@ -23,15 +23,13 @@ from astraios_analysis.curves.mixture import Link
 from astraios_analysis.prediction.outcome import MIN_SIZES, PooledPoints, require_usable
 from astraios_analysis.prediction.pool import (
     SPREAD_OF_FLOORS,
+    Linear,
     MixedEquations,
     Pool,
     Versions,
-    design_of,
     draw_runs,
-    floor_units,
-    link_values,
     share_of,
-    weighted_products,
+    slopes_of,
 )
 from astraios_analysis.records.notation import count
 from astraios_analysis.records.refusal import Refusal, attempt
@@ -71,9 +69,9 @@ def sobol(n: int, d: int) -> np.ndarray:
 class Form:
     """A law of size and how methods share it.
 
-    Law ``relative_floor``: floors are one share of each method's smallest loss, so that with one slope methods' curves
-    are multiples of one another. Pooling: one slope for all (``shared_slope``), slopes drawn towards a common one
-    (``own_slopes``), slopes of each method by itself (``no_pooling``).
+    Law ``relative_floor``: floors are one share of each method's line at the largest size, so that with one slope
+    methods' curves are multiples of one another. Pooling: one slope for all (``shared_slope``), slopes drawn towards a
+    common one (``own_slopes``), slopes of each method by itself (``no_pooling``).
     """
 
     law: str
@@ -204,14 +202,15 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
     largest = [-np.inf]
 
     def log_posterior(places: np.ndarray) -> np.ndarray:
-        restricted, maximised = _likelihoods(setting, points, link, form, names, places)
+        versions = _versions(setting, points, form, names, places)
+        restricted, maximised = _likelihoods(setting, points, link, kind, versions)
         largest[0] = max(largest[0], float(maximised.max()))
         return restricted
 
     places, log_weight = explore(log_posterior, len(names), _N_CANDIDATES, _N_CANDIDATES, _WIDER)
     kept = keep_versions(log_weight, places[:, 0], _N_KEPT)
     versions = _versions(setting, points, form, names, places[kept])
-    n_parameters = setting.design.shape[1] + len(names)
+    n_parameters = setting.n_fixed + len(names)
     criterion = _aicc(largest[0], n_parameters, len(points.y))
     pool = Pool(points=points, link=link, centre=setting.centre, scale=setting.scale, **versions, **kind)
     return pool, criterion
@@ -284,19 +283,17 @@ class _Setting:
 
     centre: float
     scale: float
-    design: np.ndarray
-    own: np.ndarray
+    x: np.ndarray
+    n_fixed: int
     scatter: float
-    floor_units: np.ndarray
 
 
 def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relative: bool) -> _Setting:
     require_usable(points, link)
-    methods = points.methods
     log_size = np.log10(points.n_params)
-    centre, scale = float(log_size.mean()), float(log_size.std())
-    group, x = np.array([methods.index(m) for m in points.method]), (log_size - centre) / scale
-    design, own = design_of(group, x, len(methods), has_own_lines=has_own_lines, has_slopes=not has_own_lines)
+    centre, scale = float(log_size.max() if is_relative else log_size.mean()), float(log_size.std())
+    x = (log_size - centre) / scale
+    design = np.hstack([points.by_method, slopes_of(points.by_method, has_own_lines=has_own_lines) * x[:, None]])
     z = logit(points.y) if link == "logit" else np.log(points.y)
     theta, _, rank, _ = np.linalg.lstsq(design, z, rcond=None)
     dof = len(z) - rank
@@ -309,8 +306,7 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
         raise Refusal(
             "the points are equal or lie on lines exactly, so nothing shows how far a new one may fall; add seeds"
         )
-    units = floor_units(points, points.method.tolist(), is_relative=is_relative)
-    return _Setting(centre, scale, design, own, scatter, units)
+    return _Setting(centre, scale, x, design.shape[1], scatter)
 
 
 def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:
@@ -330,29 +326,19 @@ def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:
     return found
 
 
-def _likelihoods(setting, points, link, form, names, places) -> tuple[np.ndarray, np.ndarray]:
+def _likelihoods(setting, points, link, kind, versions) -> tuple[np.ndarray, np.ndarray]:
     """Return restricted and maximised log likelihoods of versions, each of shape (h,)."""
-    versions, n = _versions(setting, points, form, names, places), len(points.y)
-    parts = [
-        _log_likelihood(setting, points, link, {name: v[part] for name, v in versions.items()})
-        for part in np.array_split(np.arange(len(places)), 1 + len(places) * n**2 // 4_000_000)
-    ]
-    return tuple(np.concatenate(found) for found in zip(*parts, strict=True))
 
+    def part_of(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = {name: values[part] for name, values in versions.items()}
+        linear = Linear.of(link, points, setting.x, own["floor"], **kind)
+        scatter = (own["tau"], own["sigma_size"], own["sigma_run"], own["noise_factor"])
+        equations = MixedEquations.of(points, linear, scatter, has_own_lines=kind["has_own_lines"])
+        return tuple(found - linear.log_scale for found in equations.log_likelihoods())
 
-def _log_likelihood(setting, points, link, versions) -> tuple[np.ndarray, np.ndarray]:
-    floor = versions["floor"][:, None] * setting.floor_units
-    z, stretch = link_values(link, points, floor)
-    parts = (versions["tau"], versions["sigma_size"], versions["sigma_run"], versions["noise_factor"])
-    own = setting.own if versions["tau"].any() else setting.own[:, :0]
-    restricted, maximised = MixedEquations.of(setting.design, own, points, z, stretch, parts).log_likelihoods()
-    if link == "logit":
-        return restricted, maximised
-    # Densities of losses, not of their logarithms above the floor; and lines whose prior is flat in the log of the
-    # loss, not in that of what is above the floor, where any floor close to the losses leaves them more room.
-    change = np.log(points.y - floor).sum(axis=1)
-    room = np.linalg.slogdet(weighted_products(stretch**-2, setting.design, setting.design))[1] / 2
-    return restricted + room - change, maximised - change
+    n = len(versions["floor"])
+    parts = np.array_split(np.arange(n), 1 + n * len(points.y) ** 2 // 4_000_000)
+    return tuple(np.concatenate(found) for found in zip(*map(part_of, parts), strict=True))
 
 
 def akaike_weights(criteria: np.ndarray) -> np.ndarray:

@@ -60,9 +60,8 @@ def _contrasts(points: PooledPoints) -> tuple[np.ndarray, np.ndarray, np.ndarray
     Slopes are what x multiplies to, (n, k (1 + m)): the common slope and each method's own. Scatter (3, k k) are the
     covariances that size effects, a run's scatter and the known noise have at variances and a factor of 1.
     """
-    own = (points.method[:, None] == np.array(points.methods)).astype(float)
+    own, at_size = points.by_method, points.by_size
     free = null_space(own.T)
-    at_size = (points.n_params[:, None] == points.sizes).astype(float)
     slopes = free[:, :, None] * np.column_stack([np.ones(len(own)), own])[:, None, :]
     scatter = [at_size @ at_size.T, np.eye(len(own)), np.diag(points.noise)]
     scatter = np.stack([(free.T @ one @ free).ravel() for one in scatter])
@@ -114,11 +113,11 @@ class SuiteLaw(Versions):
         What slopes are made of comes beside them (`pool.Versions`).
         """
         points, m = self.points, len(self.methods)
-        x, own = self.at(points.n_params), (points.method[:, None] == np.array(points.methods)).astype(float)
+        x, own = self.at(points.n_params), points.by_method
         slopes = x[:, :, None] * np.column_stack([np.ones(len(own)), own])
         spread = np.repeat([self.slope_sd**2, self.own_slope_sd**2], [1, m], axis=0).T
         shared = spread[:, :, None] * np.swapaxes(slopes, 1, 2)
-        at_size = self.sigma_size[:, None, None] ** 2 * (points.n_params[:, None] == points.n_params)
+        at_size = self.sigma_size[:, None, None] ** 2 * (points.by_size @ points.by_size.T)
         noise = self.noise_factor[:, None] * points.noise + self.sigma_run[:, None] ** 2
         inverse = np.linalg.inv(slopes @ shared + at_size + noise[:, :, None] * np.eye(len(points.y)))
         weighted, gain = own.T @ inverse, shared @ inverse

@@ -119,25 +119,50 @@ def test_a_narrow_peak_is_found_whole():
     np.testing.assert_allclose(np.sqrt(weight @ (places - mean) ** 2), spread, rtol=0.1)
 
 
+def around(rng, sizes, line, noise):
+    """Runs of up to 18 methods around lines (n_methods, n_sizes), and their points."""
+    y, names = line * np.exp(noise * rng.standard_normal(line.shape)), [*"abcdefghijklmnopqr"][: len(line)]
+    return y, PooledPoints(np.tile(sizes, len(line)), y.ravel(), np.repeat(names, len(sizes)), np.zeros(y.size))
+
+
+@pytest.mark.parametrize(("law", "n_sizes"), [("power_floor", 3), ("relative_floor", 9)])
 @pytest.mark.parametrize("noise", [0.0005, 0.004])
-def test_a_floor_of_many_methods_is_where_least_squares_put_it(noise):
-    rng, sizes = np.random.default_rng(0), np.array([1e8, 3e8, 1e9])
-    amplitude = 300 * np.exp(0.1 * rng.standard_normal(18))
-    y = (3.6 + amplitude[:, None] * sizes**-0.3) * np.exp(noise * rng.standard_normal((18, 3)))
-    points = PooledPoints(np.tile(sizes, 18), y.ravel(), np.repeat([*"abcdefghijklmnopqr"], 3), np.zeros(54))
-    pool = fit_form(points, "log", Form("power_floor", "shared_slope"))[0]
-    floor = pool.floor
+def test_a_floor_of_many_methods_is_where_least_squares_put_it(law, n_sizes, noise):
+    rng, is_relative, sizes = np.random.default_rng(0), law == "relative_floor", np.geomspace(1e8, 1e9, n_sizes)
+
+    def line_of(floor, exponent, level, sizes):
+        above = (sizes / 1e9) ** -exponent
+        return level * (floor + (1 - floor) * above) if is_relative else floor + level * above
+
+    floor, level = (0.86, 4.2) if is_relative else (3.6, 0.6)
+    levels = level * np.exp(0.1 * rng.standard_normal((18, 1)))
+    y, points = around(rng, sizes, line_of(floor, 0.3, levels, sizes), noise)
+    pool = fit_form(points, "log", Form(law, "shared_slope"))[0]
 
     def residuals(found):
-        return (np.log(y / (found[0] + np.exp(found[2:, None]) * (sizes / 1e8) ** -found[1]))).ravel()
+        return np.log(y / line_of(*found[:2], np.exp(found[2:, None]), sizes)).ravel()
 
-    found = least_squares(residuals, [3.6, 0.3, *np.log(amplitude * 1e8**-0.3)])
-    error = np.sqrt(np.linalg.inv(found.jac.T @ found.jac)[0, 0] * 2 * found.cost / (54 - 20))
+    found = least_squares(residuals, [floor, 0.3, *np.log(levels[:, 0])])
+    error = np.sqrt(np.linalg.inv(found.jac.T @ found.jac)[0, 0] * 2 * found.cost / (y.size - 20))
     # Sizes may have effects of their own, and no scatter is believed below a tenth of that around parallel lines.
-    assert abs(np.median(floor) - found.x[0]) < 2 * error and error < floor.std() < 6 * error
+    assert abs(np.median(pool.floor) - found.x[0]) < 2 * error and error < pool.floor.std() < 6 * error
     low, high = np.quantile(draw_pools([pool], 1e10)["mean"], [0.025, 0.975], axis=0)
-    truth = 3.6 + amplitude * 1e10**-0.3
+    truth = line_of(floor, 0.3, levels[:, 0], 1e10)
     assert (low < truth).all() and (truth < high).all() and ((high - low) / truth).max() < 0.1
+
+
+def test_exponents_of_their_own_are_not_taken_for_curves_that_are_multiples():
+    covered, sizes = [], np.array([1e8, 3e8, 1e9, 4e9])
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        level, exponent = np.exp(0.3 * rng.standard_normal((7, 1))), 0.3 * np.exp(0.15 * rng.standard_normal((7, 1)))
+        line = 1 + level * (sizes / 1e8) ** -exponent
+        stack = fit_stack(around(rng, sizes[:3], line[:, :3], 0.005)[1], "log")
+        assert stack.weights["relative_floor/shared_slope"] < 0.1
+        drawn, truth = np.log(stack.draw(4e9)["mean"]), np.log(line[:, 3])
+        low, high = np.quantile(drawn[:, 1:] - drawn[:, :1], [0.025, 0.975], axis=0)
+        covered.append((low <= truth[1:] - truth[0]) & (truth[1:] - truth[0] <= high))
+    assert np.mean(covered) > 0.85
 
 
 def test_the_same_points_give_the_same_numbers():
