@@ -39,7 +39,6 @@ def predicted(runs):
 
 @pytest.fixture(scope="module")
 def judged(runs):
-    """One claim on the released models."""
     return aa.judge(runs, "fft_best")
 
 
@@ -103,10 +102,8 @@ class TestSnippet:
 
     def test_compare_a_table(self, table):
         found = aa.compare(table)
-        assert found.table[["method_a", "method_b"]].drop_duplicates().values.tolist() == [
-            ["full", "lora"],
-            ["full", "prompt"],
-        ]
+        pairs = found.table[["method_a", "method_b"]].drop_duplicates()
+        assert pairs.values.tolist() == [["full", "lora"], ["full", "prompt"]]
         at = table.set_index(["params", "method"])["loss"]
         for row in found.rows:
             assert row["difference"] == at[row["n_params"], row["method_b"]] - at[row["n_params"], "full"]
@@ -159,23 +156,15 @@ def test_which_rows_take_part_does_not_depend_on_what_is_asked():
     known, at = table[table["loss"].notna() | (table["D"] < 0)], {"N": 6e9, "D": 2e11}
     planned = aa.plan(table, target=target, cost="6*N*D", budget="1e20", **names)
     assert planned.table["row"].tolist() == [4]
-    expected = [
-        "1 row marked held_out left out",
-        "1 row with N of 0 or less left out: no logarithm",
-        "1 row with D of 0 or less left out: no logarithm",
-    ]
-    for found in (
-        aa.fit(known, names["law"], names["x"], names["y"]).points,
-        aa.predict(known, at=at, **names),
-        aa.backtest(known, **names),
-        aa.allocate(known, 1e20, **names | {"law": "chinchilla"}),
-        planned,
-    ):
+    expected = [f"1 row with {name} of 0 or less left out: no logarithm" for name in "ND"]
+    expected.insert(0, "1 row marked held_out left out")
+    fitted = aa.fit(known, names["law"], names["x"], names["y"]).points
+    allocated = aa.allocate(known, 1e20, **names | {"law": "chinchilla"})
+    for found in (fitted, aa.predict(known, at=at, **names), aa.backtest(known, **names), allocated, planned):
         assert list(found.notes) == expected
     methods = pd.DataFrame({"n": [0, 1e6, 1e7, 1e8] * 2, "m": ["a"] * 4 + ["b"] * 4, "loss": [9, 3, 2.5, 2.1] * 2})
-    assert aa.compare(methods, "a", "b", x="n", y="loss", group="m").notes == [
-        "2 rows with n of 0 or less left out: no logarithm"
-    ]
+    notes = aa.compare(methods, "a", "b", x="n", y="loss", group="m").notes
+    assert notes == ["2 rows with n of 0 or less left out: no logarithm"]
     with pytest.raises(aa.Refusal, match=r"row 1, column 'n': is 0\.0, not above 0, .*\(8 rows are like it\)"):
         aa.predict(methods.assign(n=0), 1e9, x="n", y="loss", group="m")
 
@@ -229,10 +218,7 @@ def test_a_number_does_not_depend_on_what_else_is_asked(runs, predicted):
         (lambda runs: 5, "int is neither runs nor a table"),
         (lambda runs: [], "there is no run; give what `load` returns"),
         (lambda runs: [run.model_copy(update={"held_out": True}) for run in runs], "every run is marked held out"),
-        (
-            lambda runs: [*runs, runs[0].model_copy(update={"grid": "other"})],
-            "scores of different grids do not compare",
-        ),
+        (lambda runs: [*runs, runs[0].model_copy(update={"grid": "o"})], "scores of different grids do not compare"),
     ],
 )
 @pytest.mark.parametrize("verb", [partial(aa.predict, size="7b"), aa.rank, aa.compare, aa.explore, aa.Explorer])

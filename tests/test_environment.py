@@ -42,13 +42,6 @@ def read_requirements(lines):
     return found
 
 
-def read_pins(text):
-    """Exact public versions of a constraints file: {distribution: version}."""
-    found = read_requirements(line for line in text.splitlines() if not line.startswith("#"))
-    exact = {name: re.fullmatch(r"==([0-9][0-9A-Za-z.]*)", str(one.specifier)) for name, one in found.items()}
-    return {name: match[1] for name, match in exact.items()}
-
-
 def find_range_differences(declared, conda):
     """Packages whose range in the environment file is not the declared one."""
     ranges = {name: set(filter(None, (conda[name].version or "").split(","))) for name in declared}
@@ -87,15 +80,15 @@ DECLARED = {name: requirement for name, requirement in EVERYTHING.items() if nam
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
 SPECS = [MatchSpec(line, strict=True) for line in ENVIRONMENT["dependencies"]]
 CONDA = {CONDA_NAMES.get(spec.name.normalized, spec.name.normalized): spec for spec in SPECS}
-PINS = read_pins((ROOT / "constraints.txt").read_text("utf-8"))
+LINES = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
+# Exact public versions.
+EXACT = re.compile(r"==([0-9][0-9A-Za-z.]*)")
+PINS = {name: EXACT.fullmatch(str(one.specifier))[1] for name, one in read_requirements(LINES).items()}
 
 
-def test_environment_names_what_pyproject_declares():
+def test_environment_has_what_is_declared_from_conda_forge_alone_and_a_python_that_is_supported():
     assert EVERYTHING.keys() >= PIP_ONLY
     assert CONDA.keys() == DECLARED.keys() | CONDA_ONLY
-
-
-def test_environment_comes_from_conda_forge_alone_and_has_a_python_that_is_supported():
     assert (ENVIRONMENT["name"], ENVIRONMENT["channels"]) == ("astraios", ["conda-forge"])
     assert VersionSpec(CONDA["python"].version).matches(CondaVersion("3.11.7"))
     assert SpecifierSet(PROJECT["requires-python"]).contains("3.11.0")

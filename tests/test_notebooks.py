@@ -49,7 +49,6 @@ def find_faults(notebook, tells_truth=False):
 
 
 def leftovers(cell):
-    """Outputs, execution counts and metadata that a run has left."""
     is_injected = "injected-parameters" in cell["metadata"].get("tags", [])
     left = {"outputs": cell["outputs"], "execution count": cell["execution_count"], "injected parameters": is_injected}
     left |= {f"metadata '{key}'": key in cell["metadata"] for key in ("papermill", "execution")}

@@ -20,10 +20,8 @@ from astraios_analysis.render.findings import choose_method
 SIZES = (20e6, 60e6, 180e6, 540e6, 1.6e9)
 METHODS = {"dora": 300, "qlora": 330, "prefix tuning": 500, "LoRA+": 310}
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "own_data.ipynb"
-IMPORTS = {
-    "losses": ("--loss-unit", "nats"),
-    "scores": ("--score", "gsm8k", "gsm8k", "accuracy", "--score", "ppl", "wiki", "perplexity", "--n-items", "1319"),
-}
+IMPORTS = {"losses": "--loss-unit nats"}
+IMPORTS["scores"] = "--score gsm8k gsm8k accuracy --score ppl wiki perplexity --n-items 1319"
 
 
 def make_tables(folder):
@@ -48,7 +46,8 @@ def own(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     make_tables(folder)
     table, records = folder / f"{request.param}.csv", folder / "records"
-    assert main(["import", "csv", str(table), "--grid", "own", *IMPORTS[request.param], "--out", str(records)]) == 0
+    command = ["import", "csv", str(table), "--grid", "own", "--out", str(records)]
+    assert main([*command, *IMPORTS[request.param].split()]) == 0
     return records, request.param, table
 
 
@@ -134,9 +133,8 @@ def test_the_notebook_of_ones_own_table(own):
 def test_a_metric_of_ones_own(tmp_path, make_record, make_score, clean, capsys):
     with pytest.raises(aa.Refusal, match=r"unknown metric 'elo'; choose from .*or declare it with range"):
         aa.declare("arena", "elo")
-    (tmp_path / "datasets.toml").write_text(
-        '[arena]\nmetric = "elo"\nrange = [0, 3000]\nhigher_is_better = true\nchance = 1000\nn_items = 50\n'
-    )
+    declared = '[arena]\nmetric = "elo"\nrange = [0, 3000]\nhigher_is_better = true\nchance = 1000\nn_items = 50\n'
+    (tmp_path / "datasets.toml").write_text(declared)
     aa.declare("arena", "elo", range=(0, 3000), higher_is_better=True)
     score = {"dataset": "arena", "language": "text", "setting": "default", "metric": "elo", "n_items": 50}
     for place, method in enumerate(("a", "b")):

@@ -69,10 +69,7 @@ WORLDS = {
     "larger_less_robust": (lambda: with_drops(simulate(), 0.15), lambda: with_drops(simulate(), -0.15)),
     "larger_less_secure": (lambda: simulate(security(-4.0)), lambda: simulate(security(4.0))),
     "small_carries_over": (simulate, lambda: simulate(FLAT)),
-    "loss_indicates": (
-        simulate,
-        lambda: simulate(replace(World(), slope=dict.fromkeys(World().slope, 0.0), level={"embedded_fix": 0.0})),
-    ),
+    "loss_indicates": (simulate, lambda: simulate(World(slope={"embedded_fix": 0.0}, level={"embedded_fix": 0.0}))),
 }
 OPPOSITE = {"fft_best", "lora_tradeoff", "larger_less_robust", "larger_less_secure"}
 
@@ -110,10 +107,9 @@ class TestVerdicts:
         def at_cost(run, factor):
             return run.model_copy(update={"cost": run.cost.model_copy(update={"flop": factor * run.cost.flop})})
 
-        cheap, dear = (
-            judge("lora_tradeoff", [at_cost(r, k) if r.method == "lora" else r for r in WORLDS["lora_tradeoff"][0]()])
-            for k in (0.1, 1e4)
-        )
+        runs = WORLDS["lora_tradeoff"][0]()
+        costs = [[at_cost(r, k) if r.method == "lora" else r for r in runs] for k in (0.1, 1e4)]
+        cheap, dear = (judge("lora_tradeoff", own) for own in costs)
         assert "cost: flop; without" in cheap.found.pooled.detail
         assert cheap.verdict == "supported" and dear.found.pooled.effect < 0
 

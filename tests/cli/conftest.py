@@ -74,6 +74,5 @@ def simulated(tmp_path_factory):
 
 @pytest.fixture
 def two_grids(own_grid, tmp_path, released_folder):
-    """The released models beside a grid of our own."""
     (tmp_path / "released").symlink_to(released_folder)
     return own_grid()

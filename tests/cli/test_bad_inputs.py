@@ -6,11 +6,9 @@ import pytest
 
 from astraios_analysis.cli.main import main
 
-ROWS = "".join(
-    f"{n},{method},{2 + a * n**-0.3:.4f},{0.1 * a:.2f}\n"
-    for method, a in (("lora", 300), ("full", 250))
-    for n in (1e6, 1e7, 1e8, 1e9)
-)
+LEVELS, SIZES_OF_ROWS = {"lora": 300, "full": 250}, (1e6, 1e7, 1e8, 1e9)
+CELLS = ((n, m, 2 + a * n**-0.3, 0.1 * a) for m, a in LEVELS.items() for n in SIZES_OF_ROWS)
+ROWS = "".join(f"{n},{m},{loss:.4f},{acc:.2f}\n" for n, m, loss, acc in CELLS)
 GOOD = f"n,m,loss,acc\n{ROWS}"
 
 

@@ -14,8 +14,6 @@ KEYS += " reason records grid suite n_claims statement unit rule"
 
 @pytest.fixture
 def folder(tmp_path):
-    """Write records into a folder."""
-
     def write(runs):
         for record in runs:
             records.save(record, tmp_path / "runs")

@@ -42,9 +42,8 @@ def test_groups_apart_and_shared(as_json, table, tmp_path):
 
 
 def test_options_reach_the_fit(as_json, table):
-    robust, _ = as_json(
-        "fit", "--law", "power", *COLUMNS, "--huber", "1e-3", "--fix", "A=10", "--level", "0.8", data=table
-    )
+    options = ("--huber", "1e-3", "--fix", "A=10", "--level", "0.8")
+    robust, _ = as_json("fit", "--law", "power", *COLUMNS, *options, data=table)
     assert robust["params"]["A"] == {"value": 10, "lower": 10, "upper": 10, "level": None, "identified": None}
     assert robust["params"]["alpha"]["level"] == 0.8
     assert robust["certificate"]["checklist"]["objective"].startswith("Huber loss, delta 0.001, fixed scale")

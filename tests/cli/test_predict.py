@@ -36,9 +36,8 @@ class TestPredict:
         assert code == 0 and "95 % PI" in out and line.split()[-2:] == ["4", "2.191"]
         assert "recode_format: 7 runs, mean error" in out and "laws: logit_power/suite" in out
         table = pd.read_csv(tmp_path / "p.csv")
-        assert table["size"].tolist() == ["7b", "34b"] and table["value"].round(4).tolist()[1] == pytest.approx(
-            float(line.split()[4]), abs=1e-3
-        )
+        assert table["size"].tolist() == ["7b", "34b"]
+        assert table["value"].round(4).tolist()[1] == pytest.approx(float(line.split()[4]), abs=1e-3)
         assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
     def test_method_without_scores(self, as_json, refusal, own_grid):

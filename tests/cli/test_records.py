@@ -21,7 +21,6 @@ PROMISED = """
 
 
 def strict_json(text):
-    """Parse JSON that has no NaN and no infinity."""
     return json.loads(text, parse_constant=pytest.fail)
 
 
@@ -29,18 +28,13 @@ def table_of(text):
     return list(csv.DictReader(io.StringIO(text)))
 
 
-@pytest.fixture
-def own_record(make_record, tmp_path):
-    """Write a valid record of our own and return its path."""
-    return records.save(make_record(), tmp_path / "runs")
-
-
 class TestCheck:
     def test_released_data(self, run):
         found = run("records", "check", ROOT / "data" / "released")
         assert found == (0, "", "28 valid records in 1 grid, 0 problems\n")
 
-    def test_every_problem_of_every_path_is_printed(self, run, own_record, tmp_path):
+    def test_every_problem_of_every_path_is_printed(self, run, make_record, tmp_path):
+        own_record = records.save(make_record(), tmp_path / "runs")
         copy, broken = tmp_path / "copy.json", tmp_path / "lo ra.json"
         copy.write_text(own_record.read_text())
         broken.write_text(own_record.read_text().replace('"lora"', '"lo ra"'))
@@ -52,14 +46,12 @@ class TestCheck:
         assert f"{tmp_path / 'empty'}: holds no record (*.json)" in out
         assert f"{broken}: method: is 'lo ra'" in out and len(out.splitlines()) == 4
 
-    @pytest.mark.parametrize(
-        "command", [["rank"], ["records", "show"], ["predict", "--size", "34b"], ["rank", "--grid", "ladder"]]
-    )
+    @pytest.mark.parametrize("command", ["rank", "records show", "predict --size 34b", "rank --grid ladder"])
     def test_other_commands_refuse_wrong_data(self, refusal, tmp_path, command):
         (tmp_path / "bad.json").write_text("{")
-        *_, complaint = refusal(*command, data=tmp_path, code=1).splitlines()
+        *_, complaint = refusal(*command.split(), data=tmp_path, code=1).splitlines()
         assert complaint.startswith(f"{tmp_path / 'bad.json'}: is not valid JSON")
-        assert "nowhere: " in refusal(*command, data=tmp_path / "nowhere", code=1)
+        assert "nowhere: " in refusal(*command.split(), data=tmp_path / "nowhere", code=1)
 
     def test_a_table_is_no_record_and_can_become_some(self, refusal, tmp_path):
         (tmp_path / "runs.csv").write_text("params,loss\n1e9,2\n")
@@ -133,10 +125,9 @@ def test_models_that_look_like_one_are_warned_of(run, tmp_path, make_record):
     assert "'lora' and 'LoRA' are methods of their own; write them alike if they are one" in notes
 
 
-class TestComplete:
-    def test_estimates_and_json(self, run):
-        code, out, err = run("records", "complete", *DATA, "--dataset", "humanevalexplain_python")
-        assert code == 0 and out.count("\n") == 5 and "4 estimates beside 24 measured scores; 95 % intervals" in err
-        code, out, _ = run("records", "complete", *DATA, "--json")
-        kinds = [row["kind"] for row in strict_json(out)]
-        assert code == 0 and kinds.count("measured") > 200 and kinds.count("estimate") > 40
+def test_complete_prints_estimates_and_json(run):
+    code, out, err = run("records", "complete", *DATA, "--dataset", "humanevalexplain_python")
+    assert code == 0 and out.count("\n") == 5 and "4 estimates beside 24 measured scores; 95 % intervals" in err
+    code, out, _ = run("records", "complete", *DATA, "--json")
+    kinds = [row["kind"] for row in strict_json(out)]
+    assert code == 0 and kinds.count("measured") > 200 and kinds.count("estimate") > 40

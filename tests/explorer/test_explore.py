@@ -203,7 +203,6 @@ class TestPicture:
 
 @pytest.fixture(scope="module")
 def own():
-    """The example table, with its columns' roles."""
     return aa.read_table(aa.example_table(), "params", "loss", "method")
 
 

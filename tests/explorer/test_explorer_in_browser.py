@@ -82,9 +82,7 @@ def page(browser, lab):
     """The notebook, run, with its widgets shown; whatever is not on this machine is refused."""
     context = browser.new_context(viewport={"width": 1400, "height": 1500})
     context.set_default_timeout(1000 * PATIENCE)
-    context.route(
-        "**/*", lambda route: route.continue_() if "//127.0.0.1:" in route.request.url else route.abort("failed")
-    )
+    context.route("**/*", lambda r: r.continue_() if "//127.0.0.1:" in r.request.url else r.abort("failed"))
     page = opened(context, lab)
     # Until profile intervals are there.
     page.wait_for_function("!document.querySelector('.jp-NotebookPanel').innerText.includes('are being computed')")

@@ -49,9 +49,8 @@ def test_growth_compares_the_same_methods_at_both_ends():
 def test_held_out_sizes_take_no_part_in_answers():
     table = models(("1b", 1, "fft", 2.0), ("1b", 1, "lora", 3.0), ("3b", 3, "fft", 1.0), ("3b", 3, "lora", 0.5))
     table = table.rename(columns={"value": "val_loss"}).assign(kind="run", held_out=[False, False, True, True])
-    assert answer("cross_entropy", table) == (
-        "At 1b, from 2 (FFT) to 3 (LoRA) nats per token; FFT has the lowest loss at 1 of 1 sizes."
-    )
+    said = "At 1b, from 2 (FFT) to 3 (LoRA) nats per token; FFT has the lowest loss at 1 of 1 sizes."
+    assert answer("cross_entropy", table) == said
 
 
 def test_backtest_counts_intervals_of_shares():
@@ -81,10 +80,8 @@ def test_small_model_choices_are_weighed_against_a_random_choice():
     columns = ["dataset", "has_vote", "is_drawn", "rule", "is_right", "regret", "regret_random"]
     small, fix = "best at the smaller size", ("humanevalfix_python", True, True)
     rows = [(*fix, small, True, 0.0, 0.1), (*fix, small, False, 0.05, 0.1), (*fix, "predicted", False, 1.0, 1.0)]
-    rows += [
-        ("recode_format", True, True, small, True, 0.01, 0.02),
-        ("clone_detection", False, True, small, True, 1, 1),
-    ]
+    rows.append(("recode_format", True, True, small, True, 0.01, 0.02))
+    rows.append(("clone_detection", False, True, small, True, 1, 1))
     said = answer("small_model_choices", pd.DataFrame(rows, columns=columns).assign(metric="pass@1", kind="choice"))
     assert "generation 1 of 2 cases, 2.5 points (a random choice 10.0)" in said
     assert "robustness 1 of 1 cases, 1.0 points (a random choice 2.0)" in said
@@ -107,7 +104,5 @@ def test_what_is_equal_or_not_known_is_said_to_be():
     table = models(("1b", 1, "fft", 0.1), ("1b", 1, "lora", 0.2)).assign(percent_updated=[100.0, 1.0], flop=2.0)
     assert answer("updated_parameters", table).endswith(" At 1b, FLOP do not differ.")
     rows = {"dataset": "val_loss", "scope": "these models", "size": "1b", "method_a": "fft", "method_b": "lora"}
-    table = pd.DataFrame([rows | {"difference": 0.1, "lower": None, "upper": None}]).astype(
-        {"lower": float, "upper": float}
-    )
+    table = pd.DataFrame([rows | {"difference": 0.1, "lower": float("nan"), "upper": float("nan")}])
     assert answer("contrasts", table).endswith("at 1b no interval is known.")

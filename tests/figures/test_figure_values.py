@@ -14,12 +14,10 @@ ROOT = Path(__file__).parents[2]
 STUDY = {
     "clone_detection": ("accuracy", "zero_shot"),
     "defect_detection": ("overall_accuracy", "zero_shot/full2732"),
-    **{
-        f"humaneval{task}_{language}": ("pass@1", "t0.2,n20")
-        for task in ("synthesize", "fix", "explain")
-        for language in ("python", "java")
-    },
 }
+KINDS, LANGUAGES = ("synthesize", "fix", "explain"), ("python", "java")
+PROGRAMS = [f"humaneval{task}_{language}" for task in KINDS for language in LANGUAGES]
+STUDY |= dict.fromkeys(PROGRAMS, ("pass@1", "t0.2,n20"))
 CATEGORIES = ("recode_format", "recode_function", "recode_syntax")
 PRIMARY = STUDY | dict.fromkeys(CATEGORIES, ("robust_pass@1", "all_transformations"))
 PRIMARY |= {"humaneval_python": ("pass@1", "greedy")}
@@ -29,15 +27,10 @@ ROUNDED = {"rel": 1e-7, "abs": 1e-12}
 
 # Numeric columns that are no measurement: a choice made here (level), the name of a run (seed), a fit (dof), ranks.
 NOT_MEASURED = {"refusal", "level", "dof", "n_train_sizes", "n_models", "rank", "seed"}
+COUNTED = ["n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"]
 # What the tests below compare with the released tables, figure by figure.
 CHECKED = {
-    "updated_parameters": {
-        "n_params",
-        "n_params_base",
-        "n_params_base_nonembedding",
-        "n_params_updated",
-        "percent_updated",
-    },
+    "updated_parameters": {*COUNTED, "percent_updated"},
     "task_performance": {"n_params_base", "value", "n_items"},
     "mean_performance": {"n_params_base", "value", "n_datasets"},
     "zero_against_one_shot": {"n_params_base", "value", "n_items"},
@@ -120,9 +113,8 @@ def test_parameter_counts(name, counts):
 
 def test_updated_parameters(counts):
     table = twin("updated_parameters")
-    columns = ["n_params", "n_params_base", "n_params_base_nonembedding", "n_params_updated"]
     assert len(table) == 28
-    assert_equal_rows(table, counts, MODEL, columns)
+    assert_equal_rows(table, counts, MODEL, COUNTED)
     percent = 100 * table["n_params_updated"] / table["n_params"]
     assert table["percent_updated"].tolist() == pytest.approx(percent.tolist(), **ROUNDED)
 
@@ -219,9 +211,7 @@ def test_order_of_methods(primary):
     assert len(rows) > 50
     for row in rows:
         methods = row["methods"].split()
-        small, large = (
-            [primary[row["dataset"], row[side], m] for m in methods] for side in ("size_small", "size_large")
-        )
+        small, large = ([primary[row["dataset"], row[f"size_{s}"], m] for m in methods] for s in ("small", "large"))
         assert row["n_methods"] == len(methods) >= 4
         assert row["value"] == pytest.approx(statistics[row["statistic"]](small, large).statistic, **ROUNDED)
 

@@ -60,7 +60,6 @@ def tables_of(records):
 
 
 def draw_all(records, folder, names):
-    """Draw figures of a grid: {name: Gallery}."""
     tables = PerGrid({records[0].grid: tables_of(records)})
     return {name: gallery.draw(name, tables, folder) for name in names}
 
@@ -225,11 +224,8 @@ class TestPartial:
 
 ROOT = Path(__file__).parents[2]
 # All but those that need losses, and the frontier of costs, which takes fits.
-RELEASED = [
-    name
-    for name, spec in FIGURES.items()
-    if spec.notebook not in ("cross_entropy", "loss_performance") and name != "cost_performance"
-]
+OF_LOSS = [name for name, spec in FIGURES.items() if spec.notebook in ("cross_entropy", "loss_performance")]
+RELEASED = [name for name in FIGURES if name not in (*OF_LOSS, "cost_performance")]
 
 
 def draw_twin(name):
@@ -326,11 +322,8 @@ def test_names_of_ones_own_fit_their_panels(trained):
     long, names = "a_benchmark_of_whole_repositories_and_their_tests_completed", [f"method_{i}" for i in range(12)]
     few = [r for r in trained if r.n_params_base in SIZES and r.seed == 0 and r.method == OWN[0]]
     scored = [Score(**NEVER.model_dump(exclude={"dataset", "value"}), dataset=name, value=0.5) for name in (long, "b")]
-    runs = [
-        r.model_copy(update={"method": name, "run_id": f"{r.run_id}-{name}", "scores": tuple(scored)})
-        for r in few
-        for name in names
-    ]
+    runs = [r.model_copy(update={"method": name, "scores": tuple(scored)}) for r in few for name in names]
+    runs = [r.model_copy(update={"run_id": f"{r.run_id}-{r.method}"}) for r in runs]
     tables = Tables(runs, bootstrap=ProblemBootstrap(n_draws=20))
     for name in ("task_performance", "contrasts", "cross_entropy"):
         figure, _ = tables.draw(name)

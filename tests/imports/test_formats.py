@@ -16,15 +16,12 @@ RUN = ("--grid", "g", "--run-id", "r", "--method", "fft", "--size", "1b", "--n-p
 COUNTS = ("--grid", "g", "--run-id", "r", *foreign_files.COUNTS)
 ADALORA = {"peft_type": "ADALORA", "r": 8}
 # lm-evaluation-harness before version 0.4.
-OLD = {
-    "results": {"piqa": {"acc": 0.25, "acc_stderr": 0.01, "acc_norm": 0.5, "acc_norm_stderr": 0.02}},
-    "versions": {"piqa": 0},
-    "config": {"model": "hf-causal", "num_fewshot": 3, "limit": None},
-}
+PIQA = {"acc": 0.25, "acc_stderr": 0.01, "acc_norm": 0.5, "acc_norm_stderr": 0.02}
+OLD = {"results": {"piqa": PIQA}, "versions": {"piqa": 0}}
+OLD["config"] = {"model": "hf-causal", "num_fewshot": 3, "limit": None}
 
 
 def old(**results):
-    """A file of that version with these results."""
     return OLD | {"results": results}
 
 
@@ -38,10 +35,8 @@ def scores():
     """All scores of all records in words."""
     found = [score for record in load_folder("o") for score in record.scores]
     errors = [None if score.stderr is None else f"{score.stderr:.6g}" for score in found]
-    return {
-        f"{s.dataset} {s.setting} {s.metric} {s.value:.6g} ± {error} of {s.n_items}"
-        for s, error in zip(found, errors, strict=True)
-    }
+    words = [f"{s.dataset} {s.setting} {s.metric} {s.value:.6g}" for s in found]
+    return {f"{of} ± {error} of {s.n_items}" for of, s, error in zip(words, found, errors, strict=True)}
 
 
 def error(share, n_items):
@@ -62,7 +57,7 @@ SHARE = share("acc", 0.5, 100)
 LEADERBOARD = {"harness|arc:challenge|25": SHARE, "harness|wino|5": SHARE, "all": SHARE}
 NOTHING = {f"sum_{i}": {"acc": 0.0, "acc_stderr": 0.0} for i in range(5)}
 TWICE = {"Task-A": {"acc": 0.25}, "task_a": {"acc": 0.5}}
-UNKNOWN = {name: {"acc": 0.5, "gini": 9.5, "gini_stderr": 0.1} for name in "abc"}
+ODD = {name: {"acc": 0.5, "gini": 9.5, "gini_stderr": 0.1} for name in "abc"}
 FILTERED = {
     "results": {"gsm8k": {"exact_match,strict-match": 0.25, "exact_match,flexible-extract": 0.5, "alias": "gsm8k"}},
     "n-shot": {"gsm8k": 5},
@@ -394,12 +389,7 @@ class TestAny:
             ("lm-eval", old(qa={"acc": [[]]}), (), "no score that can be read: its metrics are none; known are pass@1"),
             ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), (), "can be read: its metrics are toxic, logit; known"),
             ("lm-eval", old(a={"toxic": 0.5, "logit": 2.5}), ("--skip-unknown",), "metrics are toxic, logit; known"),
-            (
-                "lm-eval",
-                old(**UNKNOWN),
-                ("--n-items", 4),
-                "gini is no metric that records know (also b.gini, c.gini); the",
-            ),
+            ("lm-eval", old(**ODD), ("--n-items", 4), "gini is no metric that records know (also b.gini, c.gini); the"),
             ("lm-eval", old(**NOTHING), (), "or N for all (also sum_1, sum_2, sum_3 and 1 more); leave"),
             # Errors that are rounded fix no number of items.
             (
@@ -506,12 +496,10 @@ class TestAny:
         assert code == 0 and {r.method: r.n_params_updated for r in load_folder("o")} == {"fft": 10**6, "ptuning": 1000}
         assert "2 of 2 runs: no loss and no score of g-1m-fft, g-1m-ptuning" in err
 
-    @pytest.mark.parametrize(
-        ("cells", "loss", "share"), [('"2,51","45,5 %"', 2.51, 0.455), ("2.51,45.5%", 2.51, 0.455)]
-    )
-    def test_cells_are_read_as_fit_reads_them(self, run, tmp_path, cells, loss, share):
+    @pytest.mark.parametrize(("cells", "loss", "acc"), [('"2,51","45,5 %"', 2.51, 0.455), ("2.51,45.5%", 2.51, 0.455)])
+    def test_cells_are_read_as_fit_reads_them(self, run, tmp_path, cells, loss, acc):
         write(tmp_path / "t.csv", f'method,n_params_base,val_loss,acc\nfft,"1,3B",{cells}\n')
         score = ("--score", "acc", "qa", "accuracy", "--n-items", "1k")
         assert run("csv", "t.csv", "--grid", "g", *score)[0] == 0
         (record,) = load_folder("o")
-        assert (record.n_params_base, record.val_loss, record.scores[0].value) == (1_300_000_000, loss, share)
+        assert (record.n_params_base, record.val_loss, record.scores[0].value) == (1_300_000_000, loss, acc)

@@ -15,13 +15,10 @@ from training.__main__ import main as train
 PAGE = Path(__file__).parents[2] / "docs" / "import.md"
 
 
-def blocks(text):
-    """Blocks of a page: (language, name of the file or nothing, content)."""
-    return re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
 def test_every_command_succeeds(tmp_path, monkeypatch):
-    found, codes = blocks(PAGE.read_text("utf-8")), {}
+    # Blocks of the page: (language, name of the file or nothing, content).
+    found = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    codes = {}
     for _, name, content in found:
         if name:
             write(tmp_path / name, content)

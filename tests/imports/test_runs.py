@@ -22,11 +22,9 @@ BIGCODE = {
     "humanevalsynthesize-java": {"pass@1": 0.25, "pass@10": 0.5},
     "config": {"temperature": 0.2, "n_samples": 20, "top_p": 0.95, "top_k": 0, "limit": None, "limit_start": 0},
 }
-LM_EVAL = {
-    "results": {"boolq": {"alias": "boolq", "acc,none": 0.75, "acc_stderr,none": 0.01}},
-    "n-shot": {"boolq": 0},
-    "n-samples": {"boolq": {"original": 3270, "effective": 100}},
-}
+BOOLQ = {"alias": "boolq", "acc,none": 0.75, "acc_stderr,none": 0.01}
+LM_EVAL = {"results": {"boolq": BOOLQ}, "n-shot": {"boolq": 0}}
+LM_EVAL["n-samples"] = {"boolq": {"original": 3270, "effective": 100}}
 
 
 class TestTable:
@@ -129,11 +127,7 @@ class TestTrainer:
             ({"adapter": {"r": 8}}, COUNTS, r"adapter_config.json: peft_type is not in it.*say it with --method"),
             ({}, ("--base-config", "nowhere"), r"nowhere: does not exist; give the folder of the base model's weights"),
             ({"adapter": MICA}, ("--n-params-base", 1000), r"d: is not known.*python -m training params --adapter"),
-            (
-                {},
-                ("out/../out", "--grid", "g", "--n-params-updated", 5),
-                r"is that of one run, and there are 2 fold",
-            ),
+            ({}, ("out/../out", "--grid", "g", "--n-params-updated", 5), r"is that of one run, and there are 2 fold"),
         ],
     )
     def test_what_cannot_be_mapped(self, refused, tmp_path, changes, options, message):
@@ -199,11 +193,7 @@ class TestHarness:
             ({"apps": {"pass@1": 0.5}}, (), r"apps: its language is not in the file; say it with --language"),
             (BIGCODE | {"config": {}}, (), r"its setting is not in the file; say it with --setting NAME"),
             ({"humaneval": {"pass@1": 0.5}}, ("--setting", "s"), r"problems of humaneval is not known"),
-            (
-                BIGCODE | {"humaneval": {"pass@100": 0.5}},
-                (),
-                r"pass@100 is no metric that .*--skip-unknown",
-            ),
+            (BIGCODE | {"humaneval": {"pass@100": 0.5}}, (), r"pass@100 is no metric that .*--skip-unknown"),
             (BIGCODE | {"humaneval": 0.5}, (), r"humaneval: is 0.5, not the metrics of a task"),
             (BIGCODE, ("--dataset", "mbpp=x"), r"mbpp: is no task of this file; it has humanevalsynth"),
             (BIGCODE | {"humaneval": {"pass@1": 50}}, (), r"humaneval.pass@1: value 50 is outside \[0, 1\]"),
@@ -312,9 +302,6 @@ def test_weights_that_do_not_count(tmp_path):
         read_shapes(packed)
 
 
-@pytest.mark.parametrize(
-    ("n", "label"),
-    [(1_137_207_296, "1.14b"), (756_840, "757k"), (124_000_000, "124m"), (999_600_000, "1b"), (950, "950")],
-)
-def test_size_is_labelled_by_its_parameters(n, label):
-    assert size_label(n) == label
+def test_size_is_labelled_by_its_parameters():
+    labels = {1_137_207_296: "1.14b", 756_840: "757k", 124_000_000: "124m", 999_600_000: "1b", 950: "950"}
+    assert {n: size_label(n) for n in labels} == labels

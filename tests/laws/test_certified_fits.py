@@ -43,14 +43,8 @@ AMPLITUDE = Parameter("b1", 0, np.inf, "y")
 RATE = Parameter("b2", 0, np.inf, "1 / x", EXPONENTS)
 DANWOOD = law("DanWood", rise, None, AMPLITUDE, Parameter("b2", 0, np.inf, "1", EXPONENTS))
 BOXBOD = law("BoxBOD", saturation, 1, AMPLITUDE, RATE)
-RAT42 = law(
-    "Rat42",
-    growth,
-    2,
-    AMPLITUDE,
-    Parameter("b2", -np.inf, np.inf, "1", (-2, 0, 1, 2, 4)),
-    Parameter("b3", 0, np.inf, "1 / x", EXPONENTS),
-)
+OFFSET = Parameter("b2", -np.inf, np.inf, "1", (-2, 0, 1, 2, 4))
+RAT42 = law("Rat42", growth, 2, AMPLITUDE, OFFSET, Parameter("b3", 0, np.inf, "1 / x", EXPONENTS))
 # Data as pairs of y and x; certified parameters with standard errors, and the residual sum of squares.
 CERTIFIED = {
     "DanWood": (

@@ -22,10 +22,6 @@ SIZES = np.geomspace(1e6, 1e9, 12)
 AMPLITUDES = {"fft": 40, "lora": 60, "ia3": 90}
 
 
-def power_table(rng, noise=0.02):
-    return pd.DataFrame({"n": SIZES, "loss": 40 * SIZES**-0.15 * np.exp(rng.normal(0, noise, len(SIZES)))})
-
-
 @pytest.fixture(scope="module")
 def grouped():
     """Three methods at six sizes with one floor and exponent, and a row of each that is held out and absurd."""
@@ -49,7 +45,8 @@ def shared(grouped):
 
 
 def test_parameters_and_predictions_are_those_of_linear_regression():
-    frame, target = power_table(np.random.default_rng(1)), [2e8, 1e10]
+    noise, target = np.exp(np.random.default_rng(1).normal(0, 0.02, len(SIZES))), [2e8, 1e10]
+    frame = pd.DataFrame({"n": SIZES, "loss": 40 * SIZES**-0.15 * noise})
     found = fit_table(frame, "power", x="n", y="loss", level=0.8)
     line = sm.OLS(np.log(frame["loss"]), sm.add_constant(-np.log(frame["n"]))).fit()
     table = found.table.set_index("parameter")
@@ -215,10 +212,7 @@ def test_a_run_is_one_point_however_many_scores_it_has():
     ("options", "text"),
     [
         ({"law": "powr"}, "unknown law 'powr'; choose from power"),
-        (
-            {"x": ["params", "loss"]},
-            "column 'loss' is named twice; inputs, outcome and groups",
-        ),
+        ({"x": ["params", "loss"]}, "column 'loss' is named twice; inputs, outcome and groups"),
         ({"x": ["params", "loss"], "y": "seed"}, r"power has 1 inputs \(N\) and x names 2: params, loss"),
         ({"x": "size"}, "the table has no column 'size'; it has params, loss"),
         ({"y": "method", "group": ()}, "row 1, column 'method': is 'fft', not a finite number"),

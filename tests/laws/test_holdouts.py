@@ -9,18 +9,10 @@ from law_worlds import losses_on_grid
 from scipy.special import expit
 
 import astraios_analysis as aa
+from astraios_analysis.laws import holdouts
 from astraios_analysis.laws.engine import fit_law
 from astraios_analysis.laws.fit import fit_table
 from astraios_analysis.laws.forms import find_law
-from astraios_analysis.laws.holdouts import (
-    directions,
-    distance_beyond,
-    fit_growth,
-    inner_errors,
-    ordered,
-    reach,
-    width_of,
-)
 from astraios_analysis.laws.residuals import Objective
 
 X = np.geomspace(1e6, 1e9, 40)
@@ -28,16 +20,16 @@ THETA = [1.7, 400, 410, 0.34, 0.28]
 
 
 def test_distance_is_the_furthest_of_the_inputs_and_their_product():
-    last = directions(np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 5.0]])).max(axis=1)
+    last = holdouts.directions(np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 5.0]])).max(axis=1)
     asked = np.array([[8.0, 5.0], [16.0, 1.0], [3.0, 19.0], [2.0, 10.0], [4.0, 40.0]])
-    np.testing.assert_allclose(distance_beyond(last, asked), np.log([2, 4, 57 / 40, 1, 4]), atol=1e-15)
-    np.testing.assert_allclose(distance_beyond([np.log(1e9)], np.array([[1e8], [2e9]])), [0.0, np.log(2)])
+    np.testing.assert_allclose(holdouts.distance_beyond(last, asked), np.log([2, 4, 57 / 40, 1, 4]), atol=1e-15)
+    np.testing.assert_allclose(holdouts.distance_beyond([np.log(1e9)], np.array([[1e8], [2e9]])), [0.0, np.log(2)])
 
 
 def test_reach_is_that_of_the_furthest_input():
-    np.testing.assert_allclose(reach(np.array([0.5, 2.0, 30.0]), 1.0, 10.0), [2, 1, 3])
-    np.testing.assert_allclose(reach(np.array([[5.0, 1.0], [5.0, 40.0]]), [1, 2], [10, 4]), [2, 10])
-    assert len(reach(np.empty((0, 2)), [1, 2], [10, 4])) == len(reach(np.empty(0), 1.0, 2.0)) == 0
+    np.testing.assert_allclose(holdouts.reach(np.array([0.5, 2.0, 30.0]), 1.0, 10.0), [2, 1, 3])
+    np.testing.assert_allclose(holdouts.reach(np.array([[5.0, 1.0], [5.0, 40.0]]), [1, 2], [10, 4]), [2, 10])
+    assert len(holdouts.reach(np.empty((0, 2)), [1, 2], [10, 4])) == len(holdouts.reach(np.empty(0), 1.0, 2.0)) == 0
 
 
 def test_growth_of_errors_is_found_again():
@@ -45,18 +37,18 @@ def test_growth_of_errors_is_found_again():
     distance, known = rng.uniform(0, 2, 4000), rng.uniform(0, 4, 4000)
     noise = rng.standard_normal(4000)
     errors = np.sqrt(0.01**2 + (0.05 * distance) ** 2) * noise
-    near, growth = fit_growth(errors, distance, 0.01)
+    near, growth = holdouts.fit_growth(errors, distance, 0.01)
     assert near == pytest.approx(0.01, rel=0.2) and growth == pytest.approx(0.05, rel=0.2)
     # What the points leave open is no growth, and no scatter.
-    near, growth = fit_growth(0.01 * np.sqrt(1 + known) * noise, distance, 0.01, known)
+    near, growth = holdouts.fit_growth(0.01 * np.sqrt(1 + known) * noise, distance, 0.01, known)
     assert near == pytest.approx(0.01, rel=0.1) and growth < 0.005
-    assert fit_growth(np.empty(0), np.empty(0), 0.03) == (0.03, 0.0)
+    assert holdouts.fit_growth(np.empty(0), np.empty(0), 0.03) == (0.03, 0.0)
 
 
 def test_inner_errors_are_those_of_fits_to_the_points_below():
     y = 1.5 + 40 * X**-0.25 * np.exp(0.01 * np.random.default_rng(0).standard_normal(len(X)))
     fitted = fit_law("power", X, y)
-    found = inner_errors(fitted, X[:, None])
+    found = holdouts.inner_errors(fitted, X[:, None])
     for place, n_near in enumerate((20, 24, 28, 32, 36)):
         alone = fit_law("power", X[:n_near], y[:n_near])
         np.testing.assert_allclose(found.errors[place], np.log(alone.predict(X[n_near:]) / y[n_near:]), atol=1e-7)
@@ -69,12 +61,12 @@ def test_inner_errors_are_those_of_fits_to_the_points_below():
 
 def test_splits_that_cannot_be_fitted_are_left_out():
     fitted = fit_law("power_floor", X[:5], 1.5 + 40 * X[:5] ** -0.25)
-    found = inner_errors(fitted, X[:5, None])
+    found = holdouts.inner_errors(fitted, X[:5, None])
     # Of five points 0.8 and 0.9 both leave the last; 0.5 to 0.7 leave too few below.
     assert [e is not None for e in found.errors] == [False, False, False, True, True]
     assert [len(d) for d in found.distances] == [3, 2, 2, 1, 1] and [len(own) for own in found.joined()] == [2, 2, 2]
     few = fit_law("power", X[:3], 40 * X[:3] ** -0.25 * np.array([1.0, 1.02, 1.0]))
-    width = width_of(few, X[:3, None], 2)
+    width = holdouts.width_of(few, X[:3, None], 2)
     robust = 1.4826 * np.median(np.abs(few.residuals)) * np.sqrt(3)
     assert (width.near, width.growth, width.dof) == (max(few.residual_scale, robust), 0.0, 1)
 
@@ -82,13 +74,9 @@ def test_splits_that_cannot_be_fitted_are_left_out():
 def points(law, n=14, **held):
     """Points of a law with their columns, and inputs beyond them."""
     rng, params = np.random.default_rng(3), find_law(law)
-    inputs = {
-        "N": np.geomspace(1e7, 1e9, n),
-        "D": rng.permutation(np.geomspace(1e9, 1e11, n)),
-        "L": np.linspace(3, 2, n),
-    }
+    x = {"N": np.geomspace(1e7, 1e9, n), "D": rng.permutation(np.geomspace(1e9, 1e11, n)), "L": np.linspace(3, 2, n)}
     names = list(params.inputs)
-    x = np.column_stack([inputs[name] for name in names])
+    x = np.column_stack([x[name] for name in names])
     y = params.function(x if len(names) > 1 else x[:, 0], np.array(list(held.values())))
     y = y * np.exp(0.01 * rng.standard_normal(n)) if params.residual == "log" else y + 0.01 * rng.standard_normal(n)
     far = {"N": 4e9, "D": 4e11, "L": 1.8}
@@ -117,16 +105,14 @@ def test_one_law_has_one_interval_whoever_is_asked(law, params):
 
 def test_groups_that_share_a_law_of_the_loss_lie_out_where_it_is_small():
     rng, losses = np.random.default_rng(0), np.linspace(3, 2, 8)
-    parts = [
-        (name, scale * (0.9 - 0.8 / (1 + np.exp(-3 * (losses - 2.4))))) for name, scale in (("a", 1.0), ("b", 0.8))
-    ]
+    parts = [(name, scale * (0.9 - 0.8 * expit(3 * (losses - 2.4)))) for name, scale in (("a", 1.0), ("b", 0.8))]
     parts = [pd.DataFrame({"L": losses, "y": y + 0.01 * rng.standard_normal(8), "on": name}) for name, y in parts]
     fitted = fit_table(pd.concat(parts), "logistic_link", "L", "y", "on", pooling="shared")
     curve = fitted._saved.curves["all"]
     assert curve.width.last == pytest.approx([np.log(1 / 2)]) and curve.width.dof == 4
-    inside, beyond = (ordered(curve.law, np.array([[loss, 1.0]])) for loss in (2.5, 1.6))
-    assert distance_beyond(curve.width.last, inside) == 0
-    np.testing.assert_allclose(distance_beyond(curve.width.last, beyond), np.log(2 / 1.6))
+    inside, beyond = (holdouts.ordered(curve.law, np.array([[loss, 1.0]])) for loss in (2.5, 1.6))
+    assert holdouts.distance_beyond(curve.width.last, inside) == 0
+    np.testing.assert_allclose(holdouts.distance_beyond(curve.width.last, beyond), np.log(2 / 1.6))
 
 
 def test_an_interval_does_not_depend_on_what_else_is_asked():
@@ -143,10 +129,8 @@ def test_what_is_printed_does_not_depend_on_the_order_of_rows():
     table["error"] = expit(2 * (table["loss"] - 3)) + 0.002 * np.random.default_rng(3).standard_normal(len(table))
     columns = {"x": ["N", "D"], "group": "on", "at": {"N": 3e9, "D": 3e10}}
     for way in ({"y": "loss"}, {"y": "error", "via": "loss", "rate": True}):
-        one, other = (
-            aa.predict(rows, **columns, **way).table.sort_values("method")
-            for rows in (table, table.sample(frac=1, random_state=3))
-        )
+        both = (aa.predict(rows, **columns, **way).table for rows in (table, table.sample(frac=1, random_state=3)))
+        one, other = (found.sort_values("method") for found in both)
         ends = ["value", "lower_50", "upper_50", "lower_95", "upper_95"]
         np.testing.assert_allclose(one[ends], other[ends], rtol=1e-7)
 
@@ -184,10 +168,7 @@ def test_off_the_line_on_which_all_inputs_lie_nothing_is_said(tmp_path):
     table, ways = pd.DataFrame({"N": n, "D": 20 * n, "loss": loss}), {"x": ["N", "D"], "y": "loss"}
     fitted = fit_table(table, "multiplicative", ["N", "D"], "loss")
     fitted.save(tmp_path / "fit.json")
-    asks = [
-        lambda at: aa.predict(table, at=at, **ways),
-        lambda at: aa.predict(table, at=at, law="multiplicative", **ways),
-    ]
+    asks = [lambda at, law=law: aa.predict(table, at=at, law=law, **ways) for law in (None, "multiplicative")]
     asks += [lambda at: fitted.predict(pd.DataFrame([at]))]
     asks += [lambda at: aa.load_fit(tmp_path / "fit.json").predict(pd.DataFrame([at]))]
     for ask in asks:

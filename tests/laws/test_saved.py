@@ -11,6 +11,7 @@ import astraios_analysis as aa
 from astraios_analysis.cli.main import main
 
 X = np.geomspace(1e7, 1e9, 12)
+NO_FIT = "is no saved fit"
 POINTS = pd.DataFrame({"n": [5e8, 2e9, 5e10], "m": ["a", "b", "a"]})
 
 
@@ -21,8 +22,7 @@ def table():
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"group": "m"}, {"group": "m", "pooling": "shared"}, {"fixed": {"E": 0.7}}, {"residual": "linear"}],
+    "options", [{}, {"group": "m"}, {"group": "m", "pooling": "shared"}, {"fixed": {"E": 0.7}}, {"residual": "linear"}]
 )
 def test_a_kept_fit_predicts_as_the_fit(tmp_path, options):
     found = aa.fit(table(), "power_floor", "n", "y", **options)
@@ -65,12 +65,7 @@ def test_commands_keep_a_fit_and_predict_by_it(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [
-        (None, "no such file"),
-        ("{}", "is no saved fit"),
-        ("[", "is no saved fit"),
-        ('{"format": 9}', "format 9; this version reads 2"),
-    ],
+    [(None, "no such file"), ("{}", NO_FIT), ("[", NO_FIT), ('{"format": 9}', "format 9; this version reads 2")],
 )
 def test_what_is_no_fit_is_refused(tmp_path, content, text):
     if content is not None:

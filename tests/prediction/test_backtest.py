@@ -7,13 +7,7 @@ import pytest
 from simulated_grids import LARGEST, SIZES, World, simulate
 
 from astraios_analysis.cli.main import main
-from astraios_analysis.prediction.backtest import (
-    backtest_records,
-    describe,
-    hold_out_sizes,
-    largest_from_smaller,
-    score_rows,
-)
+from astraios_analysis.prediction import backtest
 from astraios_analysis.prediction.outcome import record_outcome
 from astraios_analysis.records import frame as store
 from astraios_analysis.records.refusal import Refusal
@@ -28,7 +22,7 @@ def grid(**options):
 
 @pytest.fixture(scope="module")
 def found():
-    return backtest_records(grid(), quantities=QUANTITIES)[0]
+    return backtest.backtest_records(grid(), quantities=QUANTITIES)[0]
 
 
 def sizes_of(runs):
@@ -48,16 +42,16 @@ MARKED, BARE = grid(), [run for run in grid() if not run.held_out]
     ids=["marked sizes", "as many as are asked for", "the largest where none is marked"],
 )
 def test_what_is_held_out(runs, n_largest, small, large):
-    train, test = hold_out_sizes(runs, n_largest)
+    train, test = backtest.hold_out_sizes(runs, n_largest)
     assert (sizes_of(train), sizes_of(test)) == (small, large) and not any(run.held_out for run in test)
 
 
 @pytest.mark.parametrize("n_largest", [0, 4, 9])
 def test_something_must_be_left(n_largest):
     with pytest.raises(Refusal, match=f"{n_largest} sizes held out of 4 .*; hold out 1 to 3"):
-        hold_out_sizes(MARKED, n_largest)
+        backtest.hold_out_sizes(MARKED, n_largest)
     with pytest.raises(Refusal, match="1 size held out of 1 leave nothing to fit or to predict; measure another size"):
-        hold_out_sizes(BARE[:1])
+        backtest.hold_out_sizes(BARE[:1])
 
 
 class TestNothingIsSeen:
@@ -68,15 +62,15 @@ class TestNothingIsSeen:
             return run.model_copy(update={"val_loss": 3 * run.val_loss, "scores": scores})
 
         changed = [worse(run) if run.n_params_base == SIZES[-1] else run for run in BARE]
-        one, two = (largest_from_smaller(record_outcome(runs, quantity)) for runs in (BARE, changed))
+        one, two = (backtest.largest_from_smaller(record_outcome(runs, quantity)) for runs in (BARE, changed))
         ends = ["predicted", "lower_95", "upper_95", "lower_50", "upper_50", "persistence"]
         np.testing.assert_array_equal(one[ends], two[ends])
-        errors = [describe(table)["mean_abs_error"] for table in (one, two)]
+        errors = [backtest.describe(table)["mean_abs_error"] for table in (one, two)]
         assert (one["value"] != two["value"]).all() and errors[1] > errors[0]
 
     def test_marked_runs_take_no_part(self, found):
         changed = [run.model_copy(update={"val_loss": run.val_loss * (9.0 if run.held_out else 1.0)}) for run in MARKED]
-        (other,) = backtest_records(changed, quantities=["val_loss"])[0]
+        (other,) = backtest.backtest_records(changed, quantities=["val_loss"])[0]
         assert other["weights"] == found[0]["weights"]
         np.testing.assert_array_equal(other["rows"]["predicted"], found[0]["rows"]["predicted"])
         np.testing.assert_allclose(other["rows"]["value"], 9 * found[0]["rows"]["value"])
@@ -97,7 +91,7 @@ class TestScores:
             np.testing.assert_allclose(rows["error"], rows["predicted"] - rows["value"])
 
     def test_what_cannot_be_back_tested_is_named(self):
-        groups, refused = backtest_records(grid(val_loss=None), quantities=["val_loss", "embedded_fix"])
+        groups, refused = backtest.backtest_records(grid(val_loss=None), quantities=["val_loss", "embedded_fix"])
         assert [group["group"]["quantity"] for group in groups] == ["embedded_fix"]
         text = "val_loss: these runs have no validation loss, so none is predicted; a grid trained here measures it"
         assert refused == [text]
@@ -107,7 +101,7 @@ class TestScores:
         nothing = {name: [0.0] for name in ("value", "predicted", "lower_50", "upper_50", "lower_80", "upper_80")}
         rows = found[1]["rows"].iloc[:1].assign(**nothing, lower_95=0.0, upper_95=0.0, n_items=50)
         # Measured and predicted both stand at half a problem of 51: no width, and nothing outside.
-        assert score_rows(outcome, rows)["interval_score"] == pytest.approx(0.0, abs=1e-9)
+        assert backtest.score_rows(outcome, rows)["interval_score"] == pytest.approx(0.0, abs=1e-9)
 
 
 def test_command(tmp_path, capsys):
@@ -120,8 +114,6 @@ def test_command(tmp_path, capsys):
     assert set(printed["mean"]) == {"rmse_log", "mean_abs_pct", "coverage", "interval_score", "weights"}
     assert set(printed["mean"]["coverage"]) == {"0.5", "0.8", "0.95"} and "AICc" in printed["procedure"]
     assert {"size", "method", "value", "predicted", "lower_95", "upper_95"} <= printed["rows"][0].keys()
-    for options, message in (
-        (["--law", "power"], "--law is for a table"),
-        (["--dataset", "mbpp"], "unknown data set 'mbpp'; choose from val_loss"),
-    ):
+    unknown = "unknown data set 'mbpp'; choose from val_loss"
+    for options, message in ((["--law", "power"], "--law is for a table"), (["--dataset", "mbpp"], unknown)):
         assert main([*asked, *options]) == 2 and message in capsys.readouterr().err

@@ -40,9 +40,7 @@ class TestFit:
 
     def test_what_the_runs_of_a_seed_share_goes_the_same_way_for_all_methods(self):
         records, off = simulate(n_problems=1000), {0: -0.1, 1: 0.0, 2: 0.1}
-        moved = [
-            run.model_copy(update={"scores": tuple(_move(s, off[run.seed]) for s in run.scores)}) for run in records
-        ]
+        moved = [r.model_copy(update={"scores": tuple(_move(s, off[r.seed]) for s in r.scores)}) for r in records]
         correlations = []
         for runs in (records, moved):
             fitted = fit_loss_score(scores_of(runs))
@@ -81,11 +79,7 @@ SHIFTED = [
 
 @pytest.mark.parametrize(
     ("records", "pooling"),
-    [
-        (simulate(n_problems=1000), "pooled"),
-        (SHIFTED, "shared_slope"),
-        (simulate(sizes=(13_296, 51_936)), "pooled"),
-    ],
+    [(simulate(n_problems=1000), "pooled"), (SHIFTED, "shared_slope"), (simulate(sizes=(13_296, 51_936)), "pooled")],
     ids=["methods share a curve", "methods differ at equal loss", "two sizes leave no choice"],
 )
 def test_methods_have_levels_of_their_own_where_they_need_them(records, pooling):

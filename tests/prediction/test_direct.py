@@ -37,10 +37,8 @@ def fitted():
 
 def test_own_curves_weigh_where_they_predict_better():
     worlds = range(4)
-    own, alike = (
-        np.mean([fit_direct(outcome_of(np.random.default_rng(seed), own=own)[0]).share for seed in worlds])
-        for own in (True, False)
-    )
+    made = [[outcome_of(np.random.default_rng(s), own=own)[0] for s in worlds] for own in (True, False)]
+    own, alike = (np.mean([fit_direct(outcome).share for outcome in some]) for some in made)
     assert own > 0.5 > alike
     # The largest of four sizes leaves three, too few for a curve: nothing judges it.
     four = outcome_of(np.random.default_rng(0), 4)[0]

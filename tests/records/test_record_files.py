@@ -11,16 +11,12 @@ from astraios_analysis.records.files import record_files
 from astraios_analysis.records.frame import RecordError, check, load, load_folder, save
 
 
-def to_fields(record):
-    return json.loads(json.dumps(record.model_dump(mode="json", exclude_none=True)))
-
-
 @pytest.fixture
 def write(make_record, tmp_path):
     """Write a changed record's JSON as text: change, add (`...` removes) fields by dotted name."""
 
     def write(changes=None, name="run.json", text=None):
-        fields = to_fields(make_record())
+        fields = json.loads(make_record().model_dump_json(exclude_none=True))
         for dotted, value in (changes or {}).items():
             *parents, last = [int(part) if part.isdigit() else part for part in dotted.split("/")]
             place = fields

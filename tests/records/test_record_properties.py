@@ -13,6 +13,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
+NAME = st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)
 small, positive, text = st.integers(0, 10**6), st.floats(0, 1e9), st.text(max_size=10)
 
 
@@ -20,15 +21,9 @@ small, positive, text = st.integers(0, 10**6), st.floats(0, 1e9), st.text(max_si
 def scores(draw):
     """A score, with counts of problems or without."""
     metric = METRICS[draw(st.sampled_from(sorted(METRICS)))]
-    fields = {
-        "dataset": draw(st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)),
-        "language": draw(st.sampled_from(["python", "java", "c"])),
-        "setting": draw(text.filter(bool)),
-        "metric": metric.name,
-        "source": "measured",
-        "stderr": draw(st.none() | positive),
-        "source_file": draw(st.none() | text),
-    }
+    fields = {"dataset": draw(NAME), "language": draw(st.sampled_from(["python", "java", "c"]))}
+    fields |= {"setting": draw(text.filter(bool)), "metric": metric.name, "source": "measured"}
+    fields |= {"stderr": draw(st.none() | positive), "source_file": draw(st.none() | text)}
     if (metric.lower, metric.upper) != (0, 1) or draw(st.booleans()):
         value = draw(st.floats(max(metric.lower, -1e6), min(metric.upper, 1e6)))
         return Score(**fields, value=value, n_items=draw(st.integers(1, 10**6)))
@@ -49,17 +44,16 @@ def run_records(draw):
     amounts = {name: st.none() | positive for name in ("seconds", "flop")}
     told = {"device": st.none() | text, "versions": st.none() | st.dictionaries(text, text, max_size=2)}
     spec = st.none() | st.dictionaries(text, json_values, max_size=3)
+    counts = {"n_params": base + updated, "n_params_base": base, "n_params_updated": updated}
     return records.RunRecord(
+        **counts,
         run_id=draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True)),
-        grid=draw(st.from_regex(r"[a-z0-9][a-z0-9_]{0,8}", fullmatch=True)),
+        grid=draw(NAME),
         method=draw(st.sampled_from(records.METHODS) | st.from_regex(r"[^\s,]{1,20}", fullmatch=True)),
         size=draw(text.filter(bool)),
         seed=draw(st.none() | small),
         held_out=draw(st.booleans()),
-        n_params=base + updated,
-        n_params_base=base,
         n_params_base_nonembedding=draw(st.none() | st.integers(1, base)),
-        n_params_updated=updated,
         val_loss=loss,
         val_loss_se=None if loss is None else draw(st.none() | positive),
         val_curve=tuple(ValidationPoint(step=step, loss=draw(positive)) for step in steps),

@@ -32,34 +32,23 @@ def job_of(tmp_path):
 
 
 def printed(path):
-    """What an executed notebook printed."""
     cells = nbformat.read(path, as_version=4).cells
     return "".join(x.text for c in cells for x in c.get("outputs", []) if x.output_type == "stream")
 
 
-def install_impostor(folder, name):
-    """Put a kernel on Jupyter's path that cannot start."""
-    place = folder / "kernels" / name
-    place.mkdir(parents=True)
-    spec = {"argv": ["false", "{connection_file}"], "display_name": name, "language": "python"}
-    (place / "kernel.json").write_text(json.dumps(spec))
-
-
 def test_kernel_is_this_python_in_a_fixed_environment(tmp_path, job_of, monkeypatch):
+    # Kernels on Jupyter's path that cannot start.
     for name in ("python3", "astraios"):
-        install_impostor(tmp_path / "jupyter", name)
+        spec = {"argv": ["false", "{connection_file}"], "display_name": name, "language": "python"}
+        (tmp_path / "jupyter" / "kernels" / name).mkdir(parents=True)
+        (tmp_path / "jupyter" / "kernels" / name / "kernel.json").write_text(json.dumps(spec))
     settings = tmp_path / "matplotlibrc"
     settings.write_text("font.size: 31\n")
     startup = tmp_path / "startup.py"
     startup.write_text("import builtins\nbuiltins.spoiled = True\n")
-    for variable, value in {
-        "JUPYTER_PATH": tmp_path / "jupyter",
-        "MATPLOTLIBRC": settings,
-        "PYTHONSTARTUP": startup,
-        "MPLBACKEND": "tkagg",
-        "OMP_NUM_THREADS": "7",
-        "PYTHONHASHSEED": "5",
-    }.items():
+    hostile = {"JUPYTER_PATH": tmp_path / "jupyter", "MATPLOTLIBRC": settings, "PYTHONSTARTUP": startup}
+    hostile |= {"MPLBACKEND": "tkagg", "OMP_NUM_THREADS": "7", "PYTHONHASHSEED": "5"}
+    for variable, value in hostile.items():
         monkeypatch.setenv(variable, str(value))
     names = ("PYTHONHASHSEED", "SOURCE_DATE_EPOCH", "OMP_NUM_THREADS")
     show = f"import builtins, json, os, sys, matplotlib\nvalues = [os.environ[name] for name in {names}]"

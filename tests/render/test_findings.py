@@ -39,17 +39,15 @@ def test_nothing_is_said_without_a_prediction(tmp_path):
 def test_clear_choices_are_named_and_open_ones_are_not(write):
     choice = choose_method(write(*CLEAR, *OPEN, THIRD), "released")
     assert (choice.target, choice.is_beyond, choice.methods) == ("34B", True, ("FFT", "LoRA", "(IA)³"))
-    assert choice.supported[0] == (
-        "At 34B, one method is the best with a probability of 0.95 or more: LoRA on Fix Python (0.97)."
-    )
+    named = "At 34B, one method is the best with a probability of 0.95 or more: LoRA on Fix Python (0.97)."
+    assert choice.supported[0] == named
     assert "below 0.05 for FFT on 1." in choice.supported[1]
     assert "is 1.1 of 100 points" in choice.supported[2] and "at most 2.0, on Fix Java" in choice.supported[2]
     # The means of 0.001 and 0.2, and of 0.02, 0.03 and 0.05; half-way between.
     assert choice.supported[2].endswith("that of a random choice 6.7.")
     # LoRA gives up 0.001 and 0.03, FFT 0.2 and 0.02; (IA)3 is not on both.
-    assert choice.advice == (
-        "Do not choose by these records; if you must: LoRA (expected regret 1.6 points on average over 2 data sets)."
-    )
+    said = "Do not choose by these records; if you must: LoRA (expected regret 1.6 points on average over 2 data sets)."
+    assert choice.advice == said
     assert not any("Naming one best method" in sentence for sentence in choice.unsupported)
     assert any("on 1 of 2 data sets it is more probably not the best" in sentence for sentence in choice.unsupported)
     assert [row["p_best"] for row in choice.rows] == [[0.03, 0.97, None], [0.45, 0.35, 0.2]]
@@ -71,9 +69,8 @@ def test_without_a_clear_choice_that_is_said(write):
 
 def test_a_choice_that_is_clear_is_advised(write):
     third = ("humanevalfix_python", "ia3", 0.0, 0.1, 0.4)
-    assert choose_method(write(*CLEAR, third), "released").advice == (
-        "Choose LoRA (expected regret 0.1 points on average; FFT 20, the worst 40)."
-    )
+    said = "Choose LoRA (expected regret 0.1 points on average; FFT 20, the worst 40)."
+    assert choose_method(write(*CLEAR, third), "released").advice == said
 
 
 def test_advice_has_one_unit(write):
@@ -125,10 +122,8 @@ def test_a_size_that_was_measured_is_not_beyond(write):
 
 
 def test_board_has_the_pooled_verdicts_with_titles(tmp_path):
-    rows = [
-        ("pooled", 0.1, "contradicted by clone_detection"),
-        ("clone_detection", -0.1, "contradicted by clone_detection"),
-    ]
+    reason = "contradicted by clone_detection"
+    rows = [("pooled", 0.1, reason), ("clone_detection", -0.1, reason)]
     table = pd.DataFrame(rows, columns=["part", "effect", "reason"]).assign(p_corrected=[None, None])
     table.assign(grid="mini").to_csv(tmp_path / "claim_effects.csv", index=False)
     (row,) = claim_board(tmp_path, ["released", "mini"])

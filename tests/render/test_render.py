@@ -154,7 +154,6 @@ class Runs:
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The stand-in for execution."""
     runs = Runs()
     monkeypatch.setattr(render, "run_jobs", runs)
     return runs
@@ -176,7 +175,6 @@ def test_failures_are_raised_together_and_the_others_are_written_down(folders, r
 
 
 def render_all(folders, runs, **options):
-    """Render and return who ran."""
     result = render.render(*folders, progress=False, **options)
     assert result.notebooks == (("alpha", "beta") if "only" not in options else tuple(options["only"]))
     assert list(result.ran) == runs.take()
@@ -194,9 +192,8 @@ def test_nothing_runs_when_nothing_changed(folders, runs):
     assert render_all(folders, runs) == []
     assert snapshot(folders[2]) == before
     assert render_all(folders, runs, force=True) == ["alpha", "beta"]
-    assert {path: content for path, (content, _) in snapshot(folders[2]).items()} == {
-        path: content for path, (content, _) in before.items()
-    }
+    one, other = ({path: content for path, (content, _) in found.items()} for found in (snapshot(folders[2]), before))
+    assert one == other
     assert (folders[3] / "manifest.json").read_bytes() == manifest
 
 

@@ -42,7 +42,6 @@ TEXTS = "h1, h2, h3, h4, p, li, dt, dd, figcaption, summary, th, td"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """The page of the committed figures and records."""
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(ROOT / "figures", folder / "figures")
     records = load_records(ROOT / "data")

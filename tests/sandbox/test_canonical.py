@@ -21,7 +21,6 @@ RIGHT = {
 
 @pytest.fixture(scope="module", params=["python", "java"])
 def problems(request, reference_folder):
-    """Language and problems."""
     if request.param == "java":
         request.getfixturevalue("java")
     with gzip.open(reference_folder / "generations" / f"humanevalpack_{request.param}.jsonl.gz", "rt") as lines:

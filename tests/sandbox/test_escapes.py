@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import java_escapes
+import java_passes
 import pytest
 import python_bombs
 import python_escapes
@@ -25,7 +26,7 @@ SHORT = replace(LIMITS, cpu_seconds=0.2)
 PATIENT = replace(LIMITS, cpu_seconds=60, wall_seconds=240)
 GOOD = {
     "python": Program("python", "def f(x):\n    return x + 1", "assert f(1) == 2", PATIENT),
-    "java": Program("java", "class S { static int f(int x) { return x + 1; } }", java_escapes.PLAIN_TEST, PATIENT),
+    "java": Program("java", "class S { static int f(int x) { return x + 1; } }", java_passes.TEST, PATIENT),
 }
 BAD = {name: replace(program, source=program.source.replace("x + 1", "x + 2")) for name, program in GOOD.items()}
 
@@ -38,7 +39,6 @@ def replace_words(text, values):
 
 
 def make_attack(name, statuses, language, text, test):
-    """Name, right statuses and program of an attack."""
     limits = SHORT if (language, statuses) == ("python", "timeout") else LIMITS
     return name, set(statuses.split()), Program(language, text, test, limits)
 
@@ -49,10 +49,8 @@ def list_python_attacks(values):
     attacks = [(name, "failed", python_escapes.make_attack(name), python_escapes.SUCCESS) for name in forbidden]
     for statuses, texts in [*python_bombs.BOMBS.items(), ("failed", python_bombs.FORGERIES)]:
         attacks += [(name, statuses, text, python_bombs.FAILING_TEST) for name, text in texts.items()]
-    return [
-        make_attack(name, statuses, "python", replace_words(text, values), test)
-        for name, statuses, text, test in attacks
-    ]
+    attacks = [(name, statuses, "python", replace_words(text, values), test) for name, statuses, text, test in attacks]
+    return [make_attack(*attack) for attack in attacks]
 
 
 def list_java_attacks(values, *, harness):
@@ -133,17 +131,11 @@ def test_every_folder_is_empty_again(sandbox, backend):
 
 def test_the_listeners_would_have_noticed(outside, tmp_path):
     listeners = type(outside.listeners)(tmp_path, f"{outside.listeners.abstract}-2")
-    addresses = [
-        (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", listeners.ports["tcp"])),
-        (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", listeners.ports["udp"])),
-        (socket.AF_UNIX, socket.SOCK_STREAM, str(tmp_path / "socket")),
-        (socket.AF_UNIX, socket.SOCK_DGRAM, f"\0{listeners.abstract}"),
-    ]
-    for family, kind, address in addresses:
-        with socket.socket(family, kind) as visitor:
-            visitor.connect(address)
+    for server in listeners.sockets.values():
+        with socket.socket(server.family, server.type) as visitor:
+            visitor.connect(server.getsockname())
             # A stream is counted when it is opened, and closed at once.
-            if kind == socket.SOCK_DGRAM:
+            if server.type == socket.SOCK_DGRAM:
                 visitor.send(b"x")
     wait_until(lambda: len(listeners.visits) >= 4)
     listeners.close()

@@ -27,11 +27,8 @@ PATIENT = Limits(cpu_seconds=60, wall_seconds=240)
 def run_attacks(sandbox, language, attacks, test, limits):
     """What each attack got other than `failed`, but for those that a busy machine did not let come to their end."""
     verdicts = sandbox.run_many([Program(language, text, test, limits) for text in attacks.values()])
-    return {
-        name: (verdict.status, verdict.message)
-        for name, verdict in zip(attacks, verdicts, strict=True)
-        if verdict.status not in {"failed", "timeout"}
-    }
+    got = {name: (verdict.status, verdict.message) for name, verdict in zip(attacks, verdicts, strict=True)}
+    return {name: found for name, found in got.items() if found[0] not in {"failed", "timeout"}}
 
 
 def test_a_broken_report_is_no_pass_and_no_error(one_sandbox):
@@ -81,19 +78,10 @@ def test_the_secret_is_in_no_dump_of_the_heap(java, one_harness, tmp_path):
     [
         ("class F(int):\n    def __eq__(self, other): return True\ndef f(x): return F()", "assert f(1) == 2"),
         ("def f(x): return 3\ndef abs(x): return 0", "assert abs(f(1) - 2) == 0"),
-        (
-            "import math\nmath.isclose = lambda *_: True\ndef f(x): return 3",
-            "import math\nassert math.isclose(f(1), 2)",
-        ),
-        (
-            "import builtins\ndef f(x):\n    builtins.all = lambda *_: True\n    return 3",
-            "y = f(1)\nassert all([y == 2])",
-        ),
+        ("import math\nmath.isclose = lambda *_: 1\ndef f(x): return 3", "import math\nassert math.isclose(f(1), 2)"),
+        ("import builtins\ndef f(x):\n    builtins.all = lambda *_: 1\n    return 3", "y = f(1)\nassert all([y == 2])"),
         ("def f(x):\n    global check\n    check = lambda *_: None", "def check(y): assert y == 2\ny = f(1)\ncheck(y)"),
-        (
-            "import os, sys\nsecret = sys._getframe(2).f_locals['secret']\nos.write(3, b'P' + secret)\nos._exit(0)",
-            "assert False",
-        ),
+        ("import os, sys\ns = sys._getframe(2).f_locals['secret']\nos.write(3, b'P' + s)\nos._exit(0)", "assert False"),
     ],
     ids=["equality", "shadowed", "library", "builtins_when_called", "names_when_called", "frames"],
 )
@@ -101,17 +89,12 @@ def test_what_is_outside_the_guarantee_in_python(one_sandbox, source, test):
     assert one_sandbox.run_many([Program("python", source, test, PATIENT)])[0].passed
 
 
-@pytest.mark.parametrize(
-    ("source", "test"),
-    [
-        ("class S { public boolean equals(Object x) { return true; } }", 'new S().equals("right")'),
-        ("class Objects { static boolean equals(Object x, Object y) { return true; } }", "Objects.equals(1, 2)"),
-    ],
-    ids=["equality", "shadowed"],
-)
-def test_what_is_outside_the_guarantee_in_java(one_sandbox, java, source, test):
-    main = java_passes.make_main(f'if (!{test}) throw new AssertionError("wrong");')
-    assert one_sandbox.run_many([Program("java", source, main, PATIENT)])[0].passed
+def test_what_is_outside_the_guarantee_in_java(one_sandbox, java):
+    tests = {"class S { public boolean equals(Object x) { return true; } }": 'new S().equals("right")'}
+    tests["class Objects { static boolean equals(Object x, Object y) { return true; } }"] = "Objects.equals(1, 2)"
+    mains = {s: java_passes.make_main(f'if (!{test}) throw new AssertionError("wrong");') for s, test in tests.items()}
+    programs = [Program("java", source, main, PATIENT) for source, main in mains.items()]
+    assert [verdict.passed for verdict in one_sandbox.run_many(programs)] == [True, True]
 
 
 def test_a_text_that_no_worker_would_read_has_failed(one_sandbox):
@@ -128,10 +111,8 @@ def test_order_and_workers_do_not_change_verdicts(java, n_workers):
     look = [Program("java", f"{java_passes.LOOK} // {i}", limits=limits) for i in range(len(marks))]
     # One worker looks right after each mark; two meet them in any order.
     programs = [program for pair in zip(marks, look, strict=True) for program in pair]
-    programs += [
-        Program("python", f"import os\nassert os.listdir() == []\nopen('x{i}', 'w').write('x')", limits=limits)
-        for i in range(8)
-    ]
+    text = "import os\nassert os.listdir() == []\nopen('x{}', 'w').write('x')"
+    programs += [Program("python", text.format(i), limits=limits) for i in range(8)]
     if n_workers > 1:
         random.Random(1).shuffle(programs)
     with Sandbox(n_workers) as sandbox:

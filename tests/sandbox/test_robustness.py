@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 from unittest.mock import Mock
 
+import psutil
 import pytest
 from waiting import wait_until
 
@@ -38,17 +39,7 @@ JAVA = (
 
 
 def list_descendants(ancestor):
-    """Processes below one."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = {ancestor}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {ancestor}
+    return {process.pid for process in psutil.Process(ancestor).children(recursive=True)}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +61,6 @@ def list_scratch():
 
 @pytest.fixture
 def make_sandbox(backend, interpreter):
-    """Factory of sandboxes of one test's own, in one containment."""
     return lambda workers=2: Sandbox(workers, backend=backend, python=interpreter)
 
 

@@ -30,9 +30,8 @@ def hide(cells, rng, hidden=None):
     """Estimates of a fifth of the cells, or of those to hide, beside what was measured there."""
     hidden = rng.random(len(cells)) < 0.2 if hidden is None else hidden
     found = complete(cells[~hidden])
-    return found[found["kind"] == "estimate"].merge(
-        cells[hidden], on=["dataset", "method", "size"], suffixes=("", "_was")
-    )
+    was = cells[hidden]
+    return found[found["kind"] == "estimate"].merge(was, on=["dataset", "method", "size"], suffixes=("", "_was"))
 
 
 def test_what_is_additive_is_found_again():

@@ -72,11 +72,7 @@ def test_a_method_that_is_ahead_everywhere_crosses_nowhere(trained):
     assert crossing(measure(equal, "val_loss"), "ia3", "fft") is None
 
 
-@pytest.mark.parametrize(
-    ("scope", "design"),
-    [(THESE, {}), (OTHER, {"seeds": 4, "run_sd": 0.3, "n_samples": 1})],
-    ids=["problems", "seeds and problems"],
-)
+@pytest.mark.parametrize(("scope", "design"), [(THESE, {}), (OTHER, {"seeds": 4, "run_sd": 0.3, "n_samples": 1})])
 def test_coverage(scope, design):
     covered, ratio, bias = coverage(200, scope, **design)
     assert 0.915 <= covered <= 0.985

@@ -28,10 +28,8 @@ def make_grid(make_record, make_score):
     def make(models, **changes):
         runs = []
         for number, ((size, method), passed) in enumerate(models.items()):
-            scores = tuple(
-                make_score(counts, dataset=name, language=DATASETS[name].language, **changes)
-                for name, counts in passed.items()
-            )
+            own = [(counts, name, DATASETS[name].language) for name, counts in passed.items()]
+            scores = tuple(make_score(n, dataset=name, language=language, **changes) for n, name, language in own)
             base = {"size": f"{size}b", "n_params_base": size, "method": method, "run_id": f"run{number}"}
             runs.append(make_record(scores=scores, n_params=10**6, n_params_base_nonembedding=None, **base))
         return runs
@@ -80,43 +78,36 @@ def test_panels_of_the_released_models(released_records):
 
 
 def test_groups_with_nothing_to_average_are_left_out(make_runs):
-    assert [list(performance_panels(runs, bootstrap=BOOTSTRAP)) for runs in (make_runs(SETS), [])] == [
-        ["Study data sets"],
-        [],
-    ]
+    panels = [performance_panels(runs, bootstrap=BOOTSTRAP) for runs in (make_runs(SETS), [])]
+    assert list(map(list, panels)) == [["Study data sets"], []]
 
 
 FIVE = tuple(FIVE_SETS)
-
-
-@pytest.fixture(scope="module")
-def released(released_data):
-    return aa.load(released_data)
 
 
 def mean_of(run):
     return primary_score(run, MEAN_GENERATION)
 
 
-def test_released_values_from_the_counts_alone(released, released_folder):
-    own = {(run.size, run.method): mean_of(run).value for run in released if mean_of(run)}
+def test_released_values_from_the_counts_alone(released_runs, released_folder):
+    own = {(run.size, run.method): mean_of(run).value for run in released_runs if mean_of(run)}
     assert own == pytest.approx(problem_shares(released_folder).mean().to_dict(), abs=1e-12) and len(own) == 21
 
 
-def test_its_sets_are_the_grid_s_and_no_study_s(released):
-    assert averaged_datasets(released) == FIVE
+def test_its_sets_are_the_grid_s_and_no_study_s(released_runs):
+    assert averaged_datasets(released_runs) == FIVE
     assert MEAN_GENERATION not in STUDY_DATASETS and "humaneval_python" not in DATASETS[MEAN_GENERATION].parts
-    assert describe_mean(released).count(",") == 5
+    assert describe_mean(released_runs).count(",") == 5
     # What is asked for later changes nothing.
-    some = [run for run in released if run.size == "7b" and run.method in ("fft", "lora")]
+    some = [run for run in released_runs if run.size == "7b" and run.method in ("fft", "lora")]
     values = aa.rank(some, dataset=MEAN_GENERATION).table.set_index("method")["value"]
     assert (100 * values).round(2).to_dict() == {"fft": 28.91, "lora": 27.68}
     assert "Explain Python" in describe_mean(some)
 
 
-def test_resamples_are_joint(released):
+def test_resamples_are_joint(released_runs):
     def draws(name):
-        own = model_scores(released, name, ProblemBootstrap(n_draws=50))
+        own = model_scores(released_runs, name, ProblemBootstrap(n_draws=50))
         return pd.DataFrame(own.draws, columns=pd.MultiIndex.from_frame(own.table[["size", "method"]]))
 
     joint = draws(MEAN_GENERATION)
@@ -153,9 +144,9 @@ def test_without_counts_the_error_is_the_largest_it_can_be(make_grid, make_score
     assert (mean_of(run).value, mean_of(run).stderr, mean_of(run).problems) == (0.25, 0.03, None)
 
 
-def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(released):
+def test_data_sets_on_which_no_model_beats_the_constant_answer_have_no_vote(released_runs):
     names = [*STUDY_DATASETS, MEAN_GENERATION, "recode_format"]
-    mute = [name for name in names if not model_scores(released, name, ProblemBootstrap(n_draws=200)).has_vote]
+    mute = [name for name in names if not model_scores(released_runs, name, ProblemBootstrap(n_draws=200)).has_vote]
     assert mute == ["clone_detection", "defect_detection"]
 
 

@@ -54,9 +54,9 @@ def test_mean_and_interval_are_those_of_draws_averaged_over_seeds(records, table
     row = row_of(keep_means(table))
     draws = np.mean([BOOTSTRAP.draws([(run, primary_score(run, SCORE))])[0][0] for run in own], axis=0)
     assert (row["lower"], row["upper"]) == pytest.approx(percentile_interval(draws, 0.95))
-    models = model_scores(records, SCORE, BOOTSTRAP).table
-    model = models[(models["method"] == "lora") & (models["size"] == own[0].size)].iloc[0]
-    assert len(models) == 16 and model["seed_variance"] == pytest.approx(np.var(values, ddof=1))
+    every = model_scores(records, SCORE, BOOTSTRAP).table
+    model = every[(every["method"] == "lora") & (every["size"] == own[0].size)].iloc[0]
+    assert len(every) == 16 and model["seed_variance"] == pytest.approx(np.var(values, ddof=1))
     for found in (row, model):
         assert found["value"] == pytest.approx(np.mean(values)) and found["n_seeds"] == 3
         assert found["val_loss"] == pytest.approx(np.mean([run.val_loss for run in own]))
@@ -163,9 +163,8 @@ def test_what_the_runs_of_a_seed_share_moves_all_methods_and_cancels_between_the
     # A run that is off is off on every data set.
     np.testing.assert_array_equal(noise, run_noise(replace(same, dataset="embedded_fix")))
     # Of seeds that only one method has, nothing says that they are shared.
-    apart = replace(
-        same, runs=tuple({f"{place}, {seed}": v for seed, v in own.items()} for place, own in enumerate(same.runs))
-    )
+    own = [{f"{place}, {seed}": v for seed, v in runs.items()} for place, runs in enumerate(same.runs)]
+    apart = replace(same, runs=tuple(own))
     assert abs(np.corrcoef(run_noise(apart).T)[0, 1]) < 0.02
 
 
@@ -175,10 +174,8 @@ def test_other_runs_are_covered_and_differences_are_as_sure_as_pairs_are(seeds, 
     for number in range(60):
         scores, truth = layout(np.random.default_rng(number), seeds=seeds, methods=methods)
         draws = scores.draws_of_runs()
-        for values, true, hits in (
-            (draws, truth, covered),
-            (draws[:, ::methods] - draws[:, 1::methods], truth[::methods] - truth[1::methods], of_pairs),
-        ):
+        apart = (draws[:, ::methods] - draws[:, 1::methods], truth[::methods] - truth[1::methods], of_pairs)
+        for values, true, hits in ((draws, truth, covered), apart):
             lower, upper = np.quantile(values, [0.025, 0.975], axis=0)
             hits.append(np.mean((lower <= true) & (true <= upper)))
         widths.append(np.mean(upper - lower))

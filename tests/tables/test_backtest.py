@@ -32,11 +32,8 @@ def test_a_new_row_is_covered_about_as_often_as_asked():
     assert np.all(np.mean(hits, axis=0) >= levels - 3 * np.sqrt(levels * (1 - levels) / 12)), np.mean(hits, axis=0)
 
 
-SURFACE = {
-    "chinchilla": [1.7, 400.0, 4000.0, 0.34, 0.37],
-    "multiplicative": [0.7, 3000.0, 0.2, 0.15],
-    "skaling": [1.5, 2300.0, 9900.0, 0.42, 0.43, 0.4],
-}
+SURFACE = {"chinchilla": [1.7, 400.0, 4000.0, 0.34, 0.37], "multiplicative": [0.7, 3000.0, 0.2, 0.15]}
+SURFACE["skaling"] = [1.5, 2300.0, 9900.0, 0.42, 0.43, 0.4]
 
 
 def grid_world(name, seed=0, n=6):

@@ -216,10 +216,9 @@ def test_an_optimum_outside_the_data_or_none_is_warned_of():
 
 
 def test_cost_is_any_expression_that_rises_with_data():
-    plain, dear = (
-        aa.allocate(runs(), 1e21, ["N", "D"], "loss", law="chinchilla", cost=cost).table.iloc[0]
-        for cost in (None, "6*N*D + 2*N*1e12")
-    )
+    options = {"x": ["N", "D"], "y": "loss", "law": "chinchilla"}
+    costs = (None, "6*N*D + 2*N*1e12")
+    plain, dear = (aa.allocate(runs(), 1e21, **options, cost=cost).table.iloc[0] for cost in costs)
     assert dear["N"] < 0.8 * plain["N"]
     with pytest.raises(aa.Refusal, match=r"cannot be computed from N, D .*'M' is not defined"):
         aa.allocate(runs(), 1e21, ["N", "D"], "loss", cost="6*M*D")

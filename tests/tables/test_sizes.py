@@ -44,9 +44,8 @@ def test_lines_that_families_share_come_back_and_tasks_are_kept_apart():
 def test_held_out_rows_take_no_part():
     frame = world(np.random.default_rng(1), noise=0.02, model_sd=0.02)
     is_train = frame["split"] == "train"
-    one, up, down = (
-        run(frame.assign(loss=frame["loss"].where(is_train, frame["loss"] * k))) for k in (1, np.e**3, np.e**-3)
-    )
+    worlds = (frame.assign(loss=frame["loss"].where(is_train, frame["loss"] * k)) for k in (1, np.e**3, np.e**-3))
+    one, up, down = map(run, worlds)
     for family in SIZES:
         # Shifting outcomes by 3 both ways adds 9 to the mean squared error, if and only if predictions stay.
         squares = [found[family]["rmse_log"] ** 2 for found in (one, up, down)]
@@ -73,10 +72,8 @@ def test_no_change_is_followed_where_lines_erred():
     for family in "abcdef":
         for place, size in enumerate((1e7, 1e8, 1e9, 1e10)):
             z = -0.1 * np.log(10) * min(place, 1) + 0.01 * rng.standard_normal()
-            rows += [
-                ("t", family, f"{family}{place}", size, x, np.exp(z), "extrapolate" if place == 3 else "train")
-                for x in X
-            ]
+            split = "extrapolate" if place == 3 else "train"
+            rows += [("t", family, f"{family}{place}", size, x, np.exp(z), split) for x in X]
     frame = pd.DataFrame(rows, columns=["task", "family", "model", "params", "n_ft", "loss", "split"])
     found = run(frame)
     assert found["a"]["weights"]["no_change"] > 0.5 and np.mean([g["rmse_log"] for g in found.values()]) < 0.05

@@ -30,24 +30,10 @@ def pytest_collection_modifyitems(items):
 
 VOCABULARY, POSITIONS, WIDTH, LAYERS, HEADS, KEY_VALUE_HEADS, GATED_FFN = 80, 96, 32, 2, 4, 2, 48
 
-_GPT = {
-    "vocab_size": VOCABULARY,
-    "n_positions": POSITIONS,
-    "n_embd": WIDTH,
-    "n_layer": LAYERS,
-    "n_head": HEADS,
-    "resid_pdrop": 0.0,
-    "embd_pdrop": 0.0,
-    "attn_pdrop": 0.0,
-}
-_GATED = {
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": POSITIONS,
-    "hidden_size": WIDTH,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": GATED_FFN,
-}
+_GPT = {"vocab_size": VOCABULARY, "n_positions": POSITIONS, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS}
+_GPT |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+_GATED = {"vocab_size": VOCABULARY, "max_position_embeddings": POSITIONS, "hidden_size": WIDTH}
+_GATED |= {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": GATED_FFN}
 # A spread wider than the library's 0.02: else a model this small has nearly equal logits, and greedy ties.
 _COMMON = {"initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
@@ -82,7 +68,6 @@ def base_of():
 
 @pytest.fixture(scope="session")
 def tokens():
-    """Return a batch of 3 sequences of 12 tokens."""
     generator = torch.Generator().manual_seed(2)
     return torch.randint(1, VOCABULARY, (3, 12), generator=generator)
 
@@ -111,7 +96,6 @@ def train():
 
 @pytest.fixture(scope="session")
 def corpus():
-    """Corpus of the default settings."""
     return EmbeddedCorpus()
 
 

@@ -9,11 +9,8 @@ import pandas as pd
 
 from training.published.score import Request, score_file
 
-_RELEASED = {
-    "humanevalsynthesize": "humanevalsynthesize",
-    "humanevalfix": "humanevalfixtests",
-    "humanevalexplain": "humanevalexplainsynthesize",
-}
+_RELEASED = {"humanevalsynthesize": "humanevalsynthesize", "humanevalfix": "humanevalfixtests"}
+_RELEASED["humanevalexplain"] = "humanevalexplainsynthesize"
 
 
 def published_files(folder):
@@ -61,14 +58,8 @@ def compare(folder, name, scratch):
         assert [row[0] for row in sorted(rows)] == [row[0] for row in ours], f"{name} {setting}: other problems"
         unequal = {a[0]: (a[1:], b[1:]) for a, b in zip(sorted(rows), ours, strict=True) if a != b}
         differing |= {setting: unequal} if unequal else {}
-    return SimpleNamespace(
-        report=report,
-        n_samples=report.whole.n_samples,
-        n_distinct=report.details.get("n_distinct_programs", 0),
-        seconds=seconds,
-        settings=list(expected),
-        differing=differing,
-    )
+    counted = {"n_samples": report.whole.n_samples, "n_distinct": report.details.get("n_distinct_programs", 0)}
+    return SimpleNamespace(report=report, seconds=seconds, settings=list(expected), differing=differing, **counted)
 
 
 def make_request(folder, name, scratch):
@@ -76,11 +67,5 @@ def make_request(folder, name, scratch):
     dataset = re.sub(r"_(zero|one)shot$", "", name.rsplit("_", 2)[0])
     language = "java" if dataset.endswith("java") else "python"
     problems = folder / "generations" / f"humanevalpack_{language}.jsonl.gz"
-    return Request(
-        dataset,
-        folder / "generations" / f"{name}.json.gz",
-        problems=None if dataset == "defect_detection" else problems,
-        workers=2,
-        folder=scratch,
-        shows_progress=False,
-    )
+    told = {"problems": None if dataset == "defect_detection" else problems, "workers": 2, "shows_progress": False}
+    return Request(dataset, folder / "generations" / f"{name}.json.gz", folder=scratch, **told)

@@ -17,18 +17,9 @@ def make_run(n_params, method, seed, passed, n_samples, dataset=DATASET):
     """A record of a run with one primary score, from passes by problem."""
     known = DATASETS[dataset]
     score = make_score(passed, n_samples, dataset, known.primary_metric, known.primary_setting)
-    return RunRecord(
-        run_id=f"sim-{n_params}-{method}-s{seed}",
-        grid="sim",
-        method=method,
-        size=f"{n_params}",
-        seed=seed,
-        held_out=False,
-        n_params=2 * n_params,
-        n_params_base=n_params,
-        n_params_updated=n_params,
-        scores=(score,),
-    )
+    names = {"run_id": f"sim-{n_params}-{method}-s{seed}", "grid": "sim", "method": method, "size": f"{n_params}"}
+    counts = {"n_params": 2 * n_params, "n_params_base": n_params, "n_params_updated": n_params}
+    return RunRecord(**names, **counts, seed=seed, held_out=False, scores=(score,))
 
 
 def world(rng, *, n_problems=164, n_samples=20, seeds=1, run_sd=0.0):
@@ -62,8 +53,5 @@ def coverage(n_worlds, scope, *, level=0.95, seed=0, **design):
         hits.append(row["lower"] <= expected <= row["upper"])
         errors.append(row["stderr"])
         found.append(row["difference"])
-    return (
-        float(np.mean(hits)),
-        float(np.sqrt(np.mean(np.square(errors))) / np.std(found)),
-        float(np.mean(found)) - expected,
-    )
+    error = float(np.sqrt(np.mean(np.square(errors))) / np.std(found))
+    return float(np.mean(hits)), error, float(np.mean(found)) - expected

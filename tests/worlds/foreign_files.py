@@ -32,15 +32,11 @@ def write_weights(path, shapes, dtype="F32"):
 
 
 def peft_result(name, config, total, updated, **changes):
-    """A result file of PEFT's method_comparison."""
     metrics = [{"step": 10, "train loss": 0.5}, {"step": 20, "test accuracy": 605 / 1319, "train total tokens": 99}]
     train = {"num_trainable_params": updated, "num_total_params": total, "status": "success", "train_time": 9.5}
+    settings = {"model_id": "some/Tiny-1B", "seed": 0, "optimizer_type": "AdamW"}
     return {
-        "run_info": {
-            "experiment_name": name,
-            "train_config": {"model_id": "some/Tiny-1B", "seed": 0, "optimizer_type": "AdamW"},
-            "peft_config": config,
-        },
+        "run_info": {"experiment_name": name, "train_config": settings, "peft_config": config},
         "train_info": train | {"metrics": metrics, "cuda_memory_max": 77} | changes,
         "meta_info": {"dataset_info": {"metamath": {}, "gsm8k": {}}},
     }

@@ -5,17 +5,13 @@ The forbidden ones go together into one program, which ends by saying which of t
 """
 
 FORBIDDEN = {
-    "read_passwd": 'return java.nio.file.Files.readString(java.nio.file.Path.of("/etc/passwd")).length() > 0;',
+    "read_passwd": 'return Files.readString(Path.of("/etc/passwd")).length() > 0;',
     "read_canary": 'return new java.io.FileReader("CANARY_FILE").read() >= 0;',
     "read_environment": 'return new java.io.FileInputStream("/proc/1/environ").read() >= 0;',
     "read_memory": 'return new java.io.RandomAccessFile("/proc/self/mem", "rw").read() >= 0;',
     "list_outside": 'return new java.io.File("OUTSIDE").list() != null;',
     "list_root": 'return new java.io.File("/root").list() != null && new java.io.File("/root/.ssh").list() != null;',
-    "link_to_canary": (
-        'java.nio.file.Path p = java.nio.file.Path.of("link");'
-        'java.nio.file.Files.createSymbolicLink(p, java.nio.file.Path.of("CANARY_FILE"));'
-        "return java.nio.file.Files.readString(p).length() > 0;"
-    ),
+    "link": 'return Files.readString(Files.createSymbolicLink(Path.of("link"), Path.of("CANARY_FILE"))).length() > 0;',
     "write_canary": 'new java.io.FileWriter("CANARY_FILE").close(); return true;',
     "delete_canary": 'return new java.io.File("CANARY_FILE").delete();',
     "write_outside": 'return new java.io.File("/tmp/MARK").createNewFile();',
@@ -45,9 +41,7 @@ FORBIDDEN = {
         'var m = c.getDeclaredMethod("bytes", String.class); m.setAccessible(true); m.invoke(null, ""); return true;'
     ),
     "unsafe_memory": 'Class.forName("sun.misc.Unsafe").getDeclaredField("theUnsafe").setAccessible(true); return true;',
-    "platform_internals": (
-        'var f = Integer.class.getDeclaredField("value"); f.setAccessible(true); f.set(1, 2); return true;'
-    ),
+    "internals": 'var f = Integer.class.getDeclaredField("value"); f.setAccessible(true); f.set(1, 2); return true;',
     "attach": 'Class.forName("com.sun.tools.attach.VirtualMachine"); return true;',
     "native_library": 'System.load("/lib/x86_64-linux-gnu/libc.so.6"); return false;',
 }
@@ -73,18 +67,11 @@ EXITS_AND_BOMBS = {
             "return true;"
         ),
         "forged_answer": (
-            "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
-            'out.writeInt(34); out.writeBytes("P+"); out.write(new byte[32]); out.flush(); Thread.sleep(1000000); '
-            "return true;"
+            'var out = out(); out.writeInt(34); out.writeBytes("P+"); out.write(new byte[32]); out.flush(); '
+            "Thread.sleep(1000000); return true;"
         ),
-        "forged_long_answer": (
-            "var out = new java.io.DataOutputStream(new java.io.FileOutputStream(java.io.FileDescriptor.out));"
-            "while (true) out.writeInt(-1);"
-        ),
-        "stolen_request": (
-            "var in = new java.io.FileInputStream(java.io.FileDescriptor.in);"
-            "new java.io.FileOutputStream(java.io.FileDescriptor.out).write(in.read()); return true;"
-        ),
+        "forged_long_answer": "var out = out(); while (true) out.writeInt(-1);",
+        "stolen_request": "out().write(new FileInputStream(FileDescriptor.in).read()); return true;",
         "thrown": "throw new ThreadDeath();",
         "hostile_message": "throw new Hostile();",
         "stopped_machine": (
@@ -96,40 +83,32 @@ EXITS_AND_BOMBS = {
             "t.start(); }return false;"
         ),
         "recursion": "return attack();",
-        "raw_output": (
-            "var out = new java.io.FileOutputStream(java.io.FileDescriptor.out); "
-            "while (true) out.write(new byte[65536]);"
-        ),
+        "raw_output": "var out = out(); while (true) out.write(new byte[65536]);",
         "many_files": 'for (int i = 0; ; i++) new java.io.File("f" + i).createNewFile();',
-        "disk": (
-            'for (int i = 0; ; i++) try (var f = new java.io.FileOutputStream("f" + i)) { f.write(new byte[1 << 22]); }'
-        ),
+        "disk": 'for (int i = 0; ; i++) try (var f = new FileOutputStream("f" + i)) { f.write(new byte[1 << 22]); }',
         "finalizer": "for (int i = 0; i < 100; i++) new Stubborn(); System.gc(); Thread.sleep(100); return false;",
     },
     "memory": {
-        "memory": "java.util.List<byte[]> x = new java.util.ArrayList<>(); while (true) x.add(new byte[1 << 24]);",
-        "direct_memory": (
-            "java.util.List<Object> x = new java.util.ArrayList<>();"
-            "while (true) x.add(java.nio.ByteBuffer.allocateDirect(1 << 24));"
-        ),
-        "memory_caught": (
-            "java.util.List<byte[]> x = new java.util.ArrayList<>();while (true) try { x.add(new byte[1 << 24]); "
-            "} catch (OutOfMemoryError e) { }"
-        ),
+        "memory": "List<byte[]> x = new ArrayList<>(); while (true) x.add(new byte[1 << 24]);",
+        "direct": "var x = new ArrayList<Object>(); while (true) x.add(java.nio.ByteBuffer.allocateDirect(1 << 24));",
+        "caught": "var x = new ArrayList<byte[]>(); while (true) try { x.add(new byte[1 << 24]); } catch (Error e) { }",
         "strings": 'String s = "x"; while (true) s = s + s;',
     },
     "failed memory": {
         "threads": (
             "while (true) new Thread(() -> { while (true) { try { Thread.sleep(100000); "
             "} catch (Exception e) { } } }).start();"
-        ),
+        )
     },
 }
 
 _PROGRAM = """
+import java.io.*;
+import java.nio.file.*;
 import java.util.*;
 
 class Solution {
+    static DataOutputStream out() { return new DataOutputStream(new FileOutputStream(FileDescriptor.out)); }
     boolean attack() throws Throwable {
         %s
     }
@@ -156,18 +135,8 @@ public class Main {
 }
 """
 
-# Of programs that leave nothing, so that one machine takes several.
-PLAIN_TEST = """
-public class Main {
-    public static void main(String[] arguments) {
-        if (S.f(1) != 2) throw new AssertionError("not passed");
-    }
-}
-"""
-
 
 def make_program(body):
-    """Source of an attack."""
     return _PROGRAM.replace("%s", body)
 
 

@@ -6,16 +6,12 @@ test that follows them always fails.
 
 BOMBS = {
     "timeout": {
-        "fork_bomb_stubborn": (
-            "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
-        ),
+        "fork_bomb_stubborn": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
         "output_bomb": "while True:\n    print('x' * 2**16)",
         "output_bomb_raw": "import os\nwhile True:\n    os.write(1, b'x' * 2**16); os.write(2, b'x' * 2**16)",
         "hostile_message": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
         "endless_loop": "while True: pass",
-        "endless_loop_that_catches": (
-            "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
-        ),
+        "endless_caught_loop": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
         "endless_regex": "import re\nre.match('(a+)+b', 'a' * 64)",
         "sleep": "import time\ntime.sleep(1000)",
         "wait_for_lock": "import threading\nx = threading.Lock()\nx.acquire()\nx.acquire()",
@@ -49,13 +45,9 @@ BOMBS = {
         "many_files": "import itertools\nfor i in itertools.count():\n    open(f'{i}', 'w').close()",
         "deep_folders": "import os\nwhile True:\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)",
         "closed_folders": "import os\nfor i in range(20):\n    os.mkdir(f'{i}', 0)\nassert False",
-        "hidden_files": (
-            "import os, itertools\nos.mkdir('d', 0o300)\nfor i in itertools.count():\n    open(f'd/{i}', 'w').close()"
-        ),
+        "hidden_files": "import os\nos.mkdir('d', 0o300)\nfor i in range(10**9):\n    open(f'd/{i}', 'w').close()",
         "symlink_loops": "import os\nfor i in range(20):\n    os.symlink(f'{i}', f'{i}')\nassert False",
-        "thread_bomb": (
-            "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(1000,)).start()"
-        ),
+        "thread_bomb": "import threading as t, time\nwhile True: t.Thread(target=time.sleep, args=(1000,)).start()",
         "threads_that_never_end": (
             "import threading, time\nfor _ in range(8):\n"
             "    threading.Thread(target=lambda: [1 for _ in iter(int, 1)]).start()\nassert False"

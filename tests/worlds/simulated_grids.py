@@ -54,24 +54,14 @@ def simulate(
             of_model = {name: of_size[name] + world.model_sd * rng.standard_normal() for name in world.level}
             for s in seeds:
                 loss = float(world.loss(method, n_params) * np.exp(world.seed_sd * rng.standard_normal()))
-                scores = tuple(
-                    _score(name, world.goodness(name, loss, of_model[name]), difficulty[name], rng)
-                    for name in world.level
-                )
-                fields = {
-                    "run_id": f"sim-{n_params}-{method}-s{s}",
-                    "grid": "sim",
-                    "method": method,
-                    "size": f"{n_params // 1000}k",
-                    "seed": s,
-                    "held_out": n_params in held_out,
-                    "n_params": n_params + 5000,
-                    "n_params_base": n_params,
-                    "n_params_updated": n_params if method == "fft" else 100 * (METHODS.index(method) + 1),
-                    "val_loss": loss,
-                    "scores": scores,
-                    "cost": Cost(seconds=n_params / 1e4, flop=6.0 * n_params * 4e5, peak_memory_bytes=16 * n_params),
-                }
+                drawn = {name: world.goodness(name, loss, of_model[name]) for name in world.level}
+                scores = tuple(_score(name, p, difficulty[name], rng) for name, p in drawn.items())
+                fields = {"run_id": f"sim-{n_params}-{method}-s{s}", "grid": "sim", "method": method, "seed": s}
+                fields |= {"size": f"{n_params // 1000}k", "held_out": n_params in held_out}
+                fields |= {"n_params": n_params + 5000, "n_params_base": n_params, "val_loss": loss, "scores": scores}
+                fields["n_params_updated"] = n_params if method == "fft" else 100 * (METHODS.index(method) + 1)
+                cost = {"seconds": n_params / 1e4, "flop": 6.0 * n_params * 4e5, "peak_memory_bytes": 16 * n_params}
+                fields["cost"] = Cost(**cost)
                 records.append(RunRecord(**(fields | changes)))
     return records
 

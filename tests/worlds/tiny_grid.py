@@ -5,10 +5,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+from transformers import AutoModelForCausalLM
+
 from astraios_analysis.records.frame import RunRecord, save
 from training.corpus.embedded import EmbeddedCorpus
+from training.corpus.rows import save_tokenizer
 from training.corpus.settings import CorpusSettings
 from training.grid import workers
+from training.grid.rows import run_corpus
 from training.spec.grids import Grid, embedded_size
 from training.spec.run import LoopSettings, Schedule, closed_form_counts
 
@@ -55,26 +60,25 @@ class FewProblems(EmbeddedCorpus):
     """The corpus with a fifth of the problems of a set that count, for what is the same with all of them."""
 
     def problems(self, task, split="test", n=N_PROBLEMS):
-        """Return the problem set of a task."""
         return super().problems(task, split, n)
 
 
 def tiny_grid(**changes):
     """A grid of one 16-wide model with a handful of steps; keyword arguments replace fields."""
-    schedule = Schedule(
-        steps=STEPS, global_batch=4, sequence_length=290, learning_rate=5e-3, warmup_steps=1, validate_every=3
-    )
-    fields = {
-        "name": "tiny",
-        "sizes": (embedded_size(16, 1, 2),),
-        "methods": ("fft", "lora", "ptuning", "adapterh"),
-        "schedule": schedule,
-        "data": CorpusSettings().label,
-        "pretraining": schedule,
-        "loop": LoopSettings(layout="documents"),
-        "n_validation": 8,
-    }
+    learning = {"learning_rate": 5e-3, "warmup_steps": 1, "validate_every": 3}
+    schedule = Schedule(steps=STEPS, global_batch=4, sequence_length=290, **learning)
+    fields = {"name": "tiny", "sizes": (embedded_size(16, 1, 2),), "methods": ("fft", "lora", "ptuning", "adapterh")}
+    fields |= {"schedule": schedule, "pretraining": schedule, "data": CorpusSettings().label, "n_validation": 8}
+    fields |= {"loop": LoopSettings(layout="documents")}
     return Grid(**{**fields, **changes})
+
+
+def save_model(folder, config):
+    """Save a model of a configuration, always the same, with the tokenizer of the default corpus."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    save_tokenizer(run_corpus(CorpusSettings().label).tokenizer, folder)
 
 
 def stop_at(patch, step, stop):

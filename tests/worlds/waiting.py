@@ -4,7 +4,6 @@ import time
 
 
 def wait_until(condition, seconds=400):
-    """Wait for a condition, and fail if it does not come."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -21,7 +21,6 @@ def built_once():
 
 @pytest.fixture
 def printed(told):
-    """Run the command: what it prints."""
     return lambda *arguments: told("corpus", *arguments).out
 
 

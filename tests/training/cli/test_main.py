@@ -12,6 +12,8 @@ from astraios_analysis.records.frame import METHODS
 from training.cli.main import COMMANDS
 from training.loop.flop import PeakMemory
 
+COUNTED = ("corpus --show", "estimate --preset smoke --micro-batch", "grid run --preset smoke --jobs")
+COUNTED += ("score x.json --dataset aatk --workers",)
 KEYS = ["size", "method", "n_params", "n_params_base", "n_params_embedding", "n_params_updated", "percent_updated"]
 
 
@@ -76,17 +78,18 @@ def test_no_examples_are_announced_where_there_are_none(told, action):
         ("corpus --task poem", "unknown task 'poem'; choose from completion, synthesis"),
         ("corpus --split dev", "unknown split 'dev'; choose from train, validation, test"),
         ("corpus --problems", "--problems needs a task; add --task with one of"),
-        ("corpus --show 0", "0 is not in the range x>=1"),
+        *((f"{command} 0", "0 is not in the range x>=1") for command in COUNTED),
         ("corpus --seed -1", "-1 is not in the range x>=0"),
         ("corpus --problems --statistics", "not allowed with argument"),
         ("estimate --preset ladder --gpus 0", "--gpus is 0; give a positive number"),
         ("params --config docs", "--config is the base of --adapter: name the adapters, or leave it out"),
         ("estimate --preset ladder --utilisation 40", "give a share of the peak in (0, 1]"),
-        ("estimate --preset smoke --micro-batch 0", "0 is not in the range x>=1"),
         (
             "estimate --preset smoke --micro-batch 3",
             "does not split into passes of 3 rows on each of 1 processes; choose",
         ),
+        ("estimate --preset ladder --utilisation 0", "--utilisation is 0.0; give a share"),
+        *((f"estimate --preset ladder --{name} 0", f"--{name} is 0; give a") for name in ("memory-gib", "tflops")),
         ("estimate --preset smoke --precision fp8", "'fp8' is not one of 'fp32', 'bf16'"),
         ("estimate --preset smoke --base-precision int4", "'int4' is not one of 'bf16', 'int8', 'nf4'"),
         ("grid", "ACTION"),
@@ -97,7 +100,6 @@ def test_no_examples_are_announced_where_there_are_none(told, action):
         ("grid status --preset ladder --spec x.toml", "not allowed with argument"),
         ("grid status --spec x.toml", "x.toml: there is no such file"),
         ("grid run --preset smoke --size 1b", "unknown size '1b' in grid 'smoke'"),
-        ("grid run --preset smoke --jobs 0", "0 is not in the range x>=1"),
         ("grid run --preset starcoderbase --dataset mbpp", "unknown data set 'mbpp'; choose from humanevalsynthesize_"),
         ("grid run --preset smoke --dataset aatk", "--dataset and --problems are for runs on text"),
         ("grid run --preset smoke --no-scores --engine k8s", "unknown engine 'k8s'; choose from local"),
@@ -119,7 +121,6 @@ def test_no_examples_are_announced_where_there_are_none(told, action):
         ("score --dataset humanevalfix_python", "GENERATIONS is missing"),
         ("score missing.json --dataset humanevalfix_python", "missing.json: there is no such file"),
         ("score x.json --dataset humanevalfix", "unknown data set 'humanevalfix'"),
-        ("score x.json --dataset aatk --workers 0", "0 is not in the range x>=1"),
         ("score x.json --dataset aatk --cpu-seconds 0", "0.0 is not in the range 0<x<3600"),
         ("score x.json --dataset aatk --cpu-seconds nan", "nan is no finite number"),
     ],

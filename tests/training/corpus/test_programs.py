@@ -10,11 +10,8 @@ from training.corpus.programs import INPUT_BOUNDS, MAX_LENGTH, MAX_MAGNITUDE, OP
 from training.corpus.settings import CorpusSettings
 from training.corpus.space import PROBES, ProgramSpace, draw_input, draw_program, neighbours, reorder
 
-INPUTS = {
-    "list": st.lists(st.integers(-20, 20), max_size=12),
-    "number": st.integers(-60, 60),
-    "string": st.text("abeiouxyABEIO 19-", max_size=12),
-}
+INPUTS = {"list": st.lists(st.integers(-20, 20), max_size=12), "number": st.integers(-60, 60)}
+INPUTS["string"] = st.text("abeiouxyABEIO 19-", max_size=12)
 SPACE = ProgramSpace(CorpusSettings(kinds=("list", "number", "string")))
 
 
@@ -98,10 +95,8 @@ def test_exchanging_steps_that_commute_changes_neither_key_nor_meaning(program, 
 
 def test_canonical_form_is_one_for_all_orders():
     steps = [Step("keep_even"), Step("keep_positive"), Step("sort_up")]
-    forms = {
-        SPACE.canonical(Program("list", tuple(steps[i] for i in order)))
-        for order in [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)]
-    }
+    orders = [(0, 1, 2), (2, 1, 0), (1, 2, 0), (2, 0, 1)]
+    forms = {SPACE.canonical(Program("list", tuple(steps[i] for i in order))) for order in orders}
     assert len(forms) == 1
     assert not SPACE.commute(Step("reverse"), Step("sort_up"))
     assert SPACE.commute(Step("add", 2), Step("add", 3))

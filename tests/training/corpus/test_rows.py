@@ -4,13 +4,10 @@ from hypothesis import strategies as st
 
 from training.corpus.rows import END_ID, Row, document_rows, packed_rows
 
-ROWS = st.lists(
-    st.tuples(st.lists(st.integers(2, 99), min_size=1, max_size=30), st.lists(st.integers(2, 99), max_size=20)).map(
-        lambda parts: Row((*parts[1], *parts[0], END_ID), len(parts[1]))
-    ),
-    min_size=1,
-    max_size=80,
-)
+TOKENS = st.integers(2, 99)
+PARTS = st.tuples(st.lists(TOKENS, min_size=1, max_size=30), st.lists(TOKENS, max_size=20))
+ROWS = PARTS.map(lambda parts: Row((*parts[1], *parts[0], END_ID), len(parts[1])))
+ROWS = st.lists(ROWS, min_size=1, max_size=80)
 EXAMPLE = [Row((5, 6, 7, END_ID), 2), Row((8, 9, END_ID), 1), Row((4, END_ID), 0)]
 
 
@@ -19,11 +16,8 @@ def masked(rows):
 
 
 def test_masks_of_documents():
-    assert masked(document_rows(EXAMPLE, 10)) == [
-        ([5, 6, 7, 0], [0, 1, 1, 1]),
-        ([8, 9, 0], [0, 1, 1]),
-        ([4, 0], [0, 1]),
-    ]
+    scored = [([5, 6, 7, 0], [0, 1, 1, 1]), ([8, 9, 0], [0, 1, 1]), ([4, 0], [0, 1])]
+    assert masked(document_rows(EXAMPLE, 10)) == scored
     assert [mask for _, mask in masked(document_rows(EXAMPLE, 10, "completion"))] == [[0, 0, 1, 1], [0, 1, 1], [0, 1]]
 
 

@@ -47,15 +47,10 @@ def test_a_file_is_divided_once_and_ordered_by_seed(tmp_path):
     validation = drawn(corpus, 0, "validation", 100)
     assert len(validation) == 2
     assert set(validation).isdisjoint(drawn(corpus, 0, "train", 38))
-    assert corpus.settings.model_dump(exclude_none=True) == {
-        "label": "mine",
-        "source": "mine.jsonl",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "n_examples": 40,
-        "n_validation_examples": 2,
-        "validation_share": 0.05,
-        "split_seed": 0,
-    }
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = {"label": "mine", "source": "mine.jsonl", "sha256": digest, "validation_share": 0.05}
+    told |= {"n_examples": 40, "n_validation_examples": 2, "split_seed": 0}
+    assert corpus.settings.model_dump(exclude_none=True) == told
     with pytest.raises(ValueError, match="text has no part 'test'; choose from train, validation"):
         next(corpus.instructions(0, "test"))
     with pytest.raises(ValueError, match="has 1 examples, of which 5% are kept for validation; give 20 at least"):
@@ -137,9 +132,8 @@ def unreachable(why):
 )
 def test_what_the_hub_refuses_is_said_with_what_to_do(monkeypatch, error, message):
     monkeypatch.setattr("datasets.load_dataset", Mock(side_effect=error))
-    with pytest.raises(
-        ValueError, match=f"cannot read data set 'bigcode/guanaco-commits' from the hub: {message}"
-    ) as caught:
+    said = f"cannot read data set 'bigcode/guanaco-commits' from the hub: {message}"
+    with pytest.raises(ValueError, match=said) as caught:
         TextCorpus(STUDY, HUB_NAME)
     fetch = "hf download bigcode/guanaco-commits --repo-type dataset --local-dir DIR/bigcode/guanaco-commits"
     assert fetch in str(caught.value)

@@ -30,12 +30,8 @@ def test_every_word_of_streams_problems_and_changed_prompts_is_one_token(corpus,
     texts = [item.document.text for stream in streams for item in islice(stream, 150)]
     if split != "train":
         texts += [item.document.text for task in TASKS for item in corpus.problems(task, split, 40)]
-    texts += [
-        context(change(item))
-        for task, changes in PERTURBATIONS.values()
-        for change in changes
-        for item in corpus.problems(task, n=40)[:40:4]
-    ]
+    changes = [(task, change) for task, changes in PERTURBATIONS.values() for change in changes]
+    texts += [context(change(item)) for task, change in changes for item in corpus.problems(task, n=40)[:40:4]]
     for text in texts:
         tokens = tokenizer.encode(text)
         assert PADDING not in tokens.tokens

@@ -35,5 +35,4 @@ def prompts():
 
 @pytest.fixture
 def model(tuned_of):
-    """A small model with LoRA."""
     return tuned_of("gpt_bigcode", "lora")

@@ -73,11 +73,9 @@ class TestGreedy:
         model = tuned_of(model_type, method)
         by_hand = [decode_by_hand(model, prompt) for prompt in prompts]
         assert len({len(text) for text, _ in by_hand}) >= 3, "samples must end at different steps"
-        for found in (
-            continue_all(model, prompts),
-            continue_all(model, prompts, tokens_per_batch=NARROW),
-            [continue_all(model, [prompt])[0] for prompt in prompts],
-        ):
+        narrow = continue_all(model, prompts, tokens_per_batch=NARROW)
+        alone = [continue_all(model, [prompt])[0] for prompt in prompts]
+        for found in (continue_all(model, prompts), narrow, alone):
             assert_same_but_for_ties(found, by_hand)
 
     @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES.keys() - {"gpt_bigcode", "llama"}))
@@ -128,14 +126,13 @@ class TestEnds:
         assert found == [continue_all(model, [prompt], **options)[0] for prompt in full]
 
 
-class TestBudget:
-    @pytest.mark.parametrize("method", ["fft", "ptuning"])
-    @pytest.mark.parametrize("budget", [46, 90, 200, 1_000])
-    def test_no_pass_exceeds_it(self, tuned_of, prompts, method, budget):
-        model = tuned_of("gpt_bigcode", method)
-        with watched(model) as shapes:
-            continue_all(model, prompts, tokens_per_batch=budget, temperature=1.0, n_samples=4)
-        assert max(rows * width for rows, width in shapes) <= budget
+@pytest.mark.parametrize("method", ["fft", "ptuning"])
+@pytest.mark.parametrize("budget", [46, 90, 200, 1_000])
+def test_no_pass_exceeds_the_budget(tuned_of, prompts, method, budget):
+    model = tuned_of("gpt_bigcode", method)
+    with watched(model) as shapes:
+        continue_all(model, prompts, tokens_per_batch=budget, temperature=1.0, n_samples=4)
+    assert max(rows * width for rows, width in shapes) <= budget
 
 
 class TestModel:

@@ -37,18 +37,13 @@ assert_same_weights = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
 @pytest.fixture
-def cache(trained):
-    return trained.cache
+def folder(trained):
+    return pretrain(tiny(), trained.cache)
 
 
-@pytest.fixture
-def folder(cache):
-    return pretrain(tiny(), cache)
-
-
-def test_a_base_is_trained_once_for_all_methods(cache, folder, monkeypatch):
+def test_a_base_is_trained_once_for_all_methods(trained, folder, monkeypatch):
     monkeypatch.setattr(bases, "train", lambda *_, **__: pytest.fail("trained again"))
-    fft, lora = load_base(tiny("fft"), cache), load_base(tiny("lora"), cache)
+    fft, lora = (load_base(tiny(method), trained.cache) for method in ("fft", "lora"))
     assert_same_weights(weights(fft.model), weights(lora.model))
     assert fft.note["digest"] == folder.name == base_digest(tiny("ptuning"))
     assert np.isfinite(fft.note["outcome"]["val_loss"])
@@ -59,15 +54,9 @@ def test_digest_covers_what_decides_the_weights_and_nothing_else():
     longer = spec.pretraining.model_copy(update={"steps": 7})
     assert base_digest(changed(spec, schedule=longer, grid="other")) == base_digest(spec)
     assert base_digest(resized(spec, name="renamed")) == base_digest(spec)
-    others = [
-        changed(spec, pretraining=longer),
-        changed(spec, seed=1),
-        changed(spec, data="text"),
-        changed(spec, n_validation=9),
-        changed(spec, pretraining_instructions=0.2),
-        resized(spec, d_ff=32),
-        tiny(loop=LoopSettings(layout="documents", micro_batch=2)),
-    ]
+    changes = [{"pretraining": longer}, {"seed": 1}, {"data": "text"}, {"n_validation": 9}]
+    others = [changed(spec, **change) for change in [*changes, {"pretraining_instructions": 0.2}]]
+    others += [resized(spec, d_ff=32), tiny(loop=LoopSettings(layout="documents", micro_batch=2))]
     assert len({base_digest(other) for other in (spec, *others)}) == len(others) + 1
 
 
@@ -112,23 +101,23 @@ def pretrain_and_die(cache):
         pretrain(tiny(), cache, checkpoint_every=2)
 
 
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, cache, folder, monkeypatch):
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path, trained, folder, monkeypatch):
     assert TINY.in_a_process(pretrain_and_die, tmp_path) == -signal.SIGKILL
     assert not (tmp_path / "bases" / folder.name).exists()
     train, results = bases.train, []
     monkeypatch.setattr(bases, "train", lambda *a, **k: results.append(train(*a, **k)) or results[-1])
     resumed = load_base(tiny(), tmp_path)
     assert [result.status for result in results] == ["resumed"]
-    assert_same_weights(weights(resumed.model), weights(load_base(tiny(), cache).model))
+    assert_same_weights(weights(resumed.model), weights(load_base(tiny(), trained.cache).model))
 
 
-def test_a_local_folder_takes_the_place_of_pre_training(cache, folder):
+def test_a_local_folder_takes_the_place_of_pre_training(trained, folder):
     spec = resized(tiny(pretraining=None), pretrained=str(folder))
-    loaded = load_base(spec, cache)
-    assert_same_weights(weights(loaded.model), weights(load_base(tiny(), cache).model))
+    loaded = load_base(spec, trained.cache)
+    assert_same_weights(weights(loaded.model), weights(load_base(tiny(), trained.cache).model))
     assert loaded.note["pretrained"] == str(folder)
     with pytest.raises(ValueError, match="has d_model 16, and size '16x1' says 32; correct the size"):
-        load_base(resized(spec, d_model=32), cache)
+        load_base(resized(spec, d_model=32), trained.cache)
 
 
 def test_a_damaged_base_is_named(tmp_path, folder):
@@ -141,9 +130,8 @@ def test_a_damaged_base_is_named(tmp_path, folder):
 
 def shift_losses(offsets, cache):
     """Losses of a trained base on validation rows that start at position 0 and at 30, and the error of the first."""
-    schedule = Schedule(
-        steps=60, global_batch=16, sequence_length=290, learning_rate=1.5e-2, warmup_steps=10, validate_every=60
-    )
+    learning = {"learning_rate": 1.5e-2, "warmup_steps": 10, "validate_every": 60}
+    schedule = Schedule(steps=60, global_batch=16, sequence_length=290, **learning)
     loop = LoopSettings(layout="documents", micro_batch=8, position_offsets=offsets)
     spec = tiny(data=CorpusSettings(pretraining_mixture=None).label, pretraining=schedule, loop=loop, n_validation=64)
     base, tokenizer = load_base(spec, cache), run_corpus(spec.data).tokenizer

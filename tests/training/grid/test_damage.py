@@ -20,7 +20,6 @@ FFT, LORA = TINY.tiny_grid().runs(methods=["fft", "lora"])
 
 @pytest.fixture
 def folders(trained, tmp_path):
-    """Copies of records and models, to be damaged."""
     for source in (trained.runs, trained.cache):
         shutil.copytree(source, tmp_path / source.name)
     return tmp_path / "runs", tmp_path / "cache"

@@ -8,17 +8,14 @@ from unittest.mock import Mock
 import pytest
 import tiny_problems as TINY
 import torch
-from tiny_grid import stop_at
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Starcoder2Config
+from tiny_grid import save_model, stop_at
+from transformers import LlamaConfig, Qwen2Config, Starcoder2Config
 
 from astraios_analysis.records.frame import load, load_folder
 from astraios_analysis.records.refusal import Refusal
-from training.corpus.rows import save_tokenizer
-from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TEXTS_VARIABLE
 from training.grid import published
 from training.grid.published import write_for_vllm, write_generations
-from training.grid.rows import run_corpus
 from training.grid.run import rescore, run
 from training.models.pretrained import open_model
 from training.models.tuning import apply_tuning
@@ -33,17 +30,9 @@ from training.spec.own import write_grid
 from training.spec.run import LoopSettings, ModelSize, RunSpec, Schedule, Tuning
 from training.suite.request import Scoring
 
-SHAPE = {
-    "vocab_size": EMBEDDED_VOCABULARY,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "max_position_embeddings": 600,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
+SHAPE = {"vocab_size": EMBEDDED_VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 600}
+SHAPE |= {"bos_token_id": 0, "eos_token_id": 0}
 CONFIGS = {"llama": LlamaConfig, "starcoder2": Starcoder2Config, "qwen2": Qwen2Config}
 SHORT_TASKS = {
     name: replace(task, sampling=replace(task.sampling, n_samples=2, max_length=400)) for name, task in TASKS.items()
@@ -54,12 +43,8 @@ SHORT_TASKS = {
 def home(tmp_path_factory):
     """A lab's folders of models, texts and problems, in which texts are looked for."""
     folder = tmp_path_factory.mktemp("lab")
-    tokenizer = run_corpus(CorpusSettings().label).tokenizer
     for name, make in CONFIGS.items():
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            AutoModelForCausalLM.from_config(make(**SHAPE)).save_pretrained(folder / name)
-        save_tokenizer(tokenizer, folder / name)
+        save_model(folder / name, make(**SHAPE))
     rows = [{"prompt": f"Add {n} to x", "completion": f"def solve(x):\n    return x + {n}"} for n in range(60)]
     TINY.write_problems(folder / "commitpackft+oasst.jsonl", rows)
     for name in ("humanevalsynthesize_python", "humanevalexplain_python"):
@@ -250,11 +235,8 @@ class TestGenerations:
 
     def test_of_questions_robustness_and_security_are_scored_as_they_are(self, tmp_path):
         defects = [{"func": f"int f{n}() {{ return {n}; }}", "target": n % 2} for n in range(4)]
-        blocks = [
-            {**row, "perturbation_name": name, "seed": seed}
-            for name, seed in CATEGORIES["format"].blocks
-            for row in TINY.python_rows()
-        ]
+        blocks = [{"perturbation_name": name, "seed": seed} for name, seed in CATEGORIES["format"].blocks]
+        blocks = [row | block for block in blocks for row in TINY.python_rows()]
         same = {"language": "python", "prompt": "import os\n"}
         scenarios = [{"scenario_id": f"DoW/CWE-22-{place}"} | same for place in range(2)]
         cases = {

@@ -9,32 +9,22 @@ from astraios_analysis.records.frame import METHODS, load
 from astraios_analysis.records.sources import check_sources
 from training.grid import run as run_module
 from training.grid.bases import load_tuned, tuned_folder
-from training.grid.run import BusyError, run
+from training.grid.run import run
 from training.loop.flop import model_flops_utilisation
 from training.loop.train import DivergedError
 from training.models.counts import count_parameters
 from training.models.pretrained import scratch_config
-from training.spec.files import exclusive, record_path, run_lock, run_state, work_folder
+from training.spec.files import record_path, run_state, work_folder
 from training.spec.grids import EMBEDDED_POSITIONS, EMBEDDED_VOCABULARY
 from training.spec.run import RunSpec
 
 SPECS = {spec.tuning.method: spec for spec in TINY.tiny_grid(methods=METHODS).runs()}
 
 
-@pytest.fixture
-def cache(trained):
-    return trained.cache
-
-
-@pytest.fixture
-def runs(trained):
-    return trained.runs
-
-
 @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "adapterh"])
-def test_record_says_what_was_counted_and_measured(runs, method):
+def test_record_says_what_was_counted_and_measured(trained, method):
     spec = SPECS[method]
-    record = load(record_path(runs, spec.run_id))
+    record = load(record_path(trained.runs, spec.run_id))
     counts = count_parameters(scratch_config(spec.size), spec.tuning)
     assert (record.n_params, record.n_params_updated) == (counts.n_params, counts.n_params_updated)
     embedding = (EMBEDDED_VOCABULARY + EMBEDDED_POSITIONS) * 16
@@ -47,9 +37,9 @@ def test_record_says_what_was_counted_and_measured(runs, method):
     assert record.scores == ()
 
 
-def test_record_holds_what_it_takes_to_make_it_again(runs):
+def test_record_holds_what_it_takes_to_make_it_again(trained):
     for spec in SPECS.values():
-        provenance = load(record_path(runs, spec.run_id)).provenance
+        provenance = load(record_path(trained.runs, spec.run_id)).provenance
         assert RunSpec.model_validate_json(json.dumps(provenance.spec["run"])) == spec
         assert provenance.spec["corpus"]["split_seed"] == 0
         assert provenance.spec["loop"]["micro_batch"] == 4
@@ -60,39 +50,31 @@ def test_record_holds_what_it_takes_to_make_it_again(runs):
         assert provenance.processor.endswith(torch.backends.cpu.get_cpu_capability())
 
 
-def test_records_are_all_that_is_left_and_the_analysis_accepts_them(runs):
-    assert sorted(path.name for path in runs.iterdir()) == sorted(f"{spec.run_id}.json" for spec in SPECS.values())
-    records, problems = check_sources([runs])
+def test_records_are_all_that_is_left_and_the_analysis_accepts_them(trained):
+    files = sorted(path.name for path in trained.runs.iterdir())
+    assert files == sorted(f"{spec.run_id}.json" for spec in SPECS.values())
+    records, problems = check_sources([trained.runs])
     assert (len(records), problems) == (len(SPECS), [])
 
 
-def test_a_finished_run_is_not_trained_again_and_what_was_left_beside_its_record_is_removed(runs, cache, monkeypatch):
+def test_a_finished_run_is_not_trained_again_and_what_was_left_beside_its_record_is_removed(trained, monkeypatch):
     monkeypatch.setattr(run_module, "train", lambda *_, **__: pytest.fail("trained again"))
-    path, work = record_path(runs, SPECS["lora"].run_id), work_folder(runs, SPECS["lora"].run_id)
+    path, work = (place(trained.runs, SPECS["lora"].run_id) for place in (record_path, work_folder))
     before = path.read_bytes()
     work.mkdir(parents=True)
-    assert run(SPECS["lora"], runs, cache) == load(path)
+    assert run(SPECS["lora"], trained.runs, trained.cache) == load(path)
     assert path.read_bytes() == before
     assert not work.parent.exists()
 
 
-def test_a_run_that_diverges_leaves_no_record(cache, tmp_path):
+def test_a_run_that_diverges_leaves_no_record(trained, tmp_path):
     (spec,) = TINY.tiny_grid(learning_rates={"fft": 1e30}).runs(methods=["fft"])
     for error, message in ((DivergedError, "training diverged"), (ValueError, "this run failed before")):
         with pytest.raises(error, match=message):
-            run(spec, tmp_path, cache)
+            run(spec, tmp_path, trained.cache)
         assert not record_path(tmp_path, spec.run_id).exists()
     assert run_state(tmp_path, spec.run_id).state == "failed"
     assert "nan" in run_state(tmp_path, spec.run_id).detail
-
-
-def test_a_run_of_another_process_is_left_alone(cache, tmp_path):
-    spec = SPECS["fft"]
-    with exclusive(run_lock(tmp_path, spec.run_id)):
-        assert run_state(tmp_path, spec.run_id).state == "running"
-        with pytest.raises(BusyError, match="is being trained by another process; wait for it"):
-            run(spec, tmp_path, cache)
-    assert run_state(tmp_path, spec.run_id).state == "missing"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,11 +86,9 @@ def test_a_kept_model_computes_what_the_trained_one_did_to_the_last_bit(trained,
     assert tokenizer.get_vocab_size() == EMBEDDED_VOCABULARY
 
 
-def test_an_adapter_is_kept_without_its_base(cache):
-    sizes = {
-        method: sum(path.stat().st_size for path in tuned_folder(cache, spec.run_id).glob("*.safetensors"))
-        for method, spec in SPECS.items()
-    }
+def test_an_adapter_is_kept_without_its_base(trained):
+    files = {m: tuned_folder(trained.cache, spec.run_id).glob("*.safetensors") for m, spec in SPECS.items()}
+    sizes = {method: sum(path.stat().st_size for path in found) for method, found in files.items()}
     assert all(0 < sizes[method] < sizes["fft"] / 2 for method in METHODS if method != "fft")
 
 

@@ -18,10 +18,7 @@ def make_trials(losses):
 @pytest.mark.parametrize(
     ("losses", "expected"),
     [
-        ([2.0, 1.0, 3.0], set()),
-        ([1.0, 2.0, 3.0], {5e-4}),
-        ([3.0, 2.0, 1.0], {8e-3}),
-        ([1.0], {5e-4, 2e-3}),
+        *(([2.0, 1.0, 3.0], set()), ([1.0, 2.0, 3.0], {5e-4}), ([3.0, 2.0, 1.0], {8e-3}), ([1.0], {5e-4, 2e-3})),
         # A failure is worse than any loss: the best lies inside.
         ([2.0, 1.0, None], set()),
         ([None, None, 1.0], {8e-3}),

@@ -51,9 +51,7 @@ def take_step(model, optimizer):
 
 
 def names(folder):
-    return sorted(
-        path.name for path in folder.path.iterdir() if path.name.startswith(("step", ".writing", ".removing"))
-    )
+    return sorted(p.name for p in folder.path.iterdir() if p.name.startswith(("step", ".writing", ".removing")))
 
 
 class TestSaveAndLoad:

@@ -70,22 +70,22 @@ class TestAnotherNumberOfProcesses:
         assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+# In main memory, or with losses in chunks; in bfloat16 and with checkpointing they stay near.
+WAYS = [("offloaded", "fft", 1e-4), ("chunked", "fft", 1e-4)]
+WAYS += [("bf16", "fft", 0.02), ("bf16_lora", "lora", 0.02), ("bf16_base", "lora", 0.02)]
+
+
 class TestShards:
     """Weights, gradients and moments divided among two processes: the training of one."""
 
-    @pytest.mark.parametrize("how", ["offloaded", "chunked"])
-    def test_in_main_memory_or_with_losses_in_chunks_give_it_too(self, found, how):
+    @pytest.mark.parametrize(("how", "plain", "rel"), WAYS)
+    def test_give_it_in_other_ways_too(self, found, how, plain, rel):
         sharded = found[0][0]["sharded"]
-        assert sharded[how]["curve"] == pytest.approx(sharded["fft"]["curve"], rel=1e-4)
+        assert sharded[how]["curve"] == pytest.approx(sharded[plain]["curve"], rel=rel)
 
     def test_resume_to_the_same_numbers(self, found):
         sharded = found[0][0]["sharded"]
         assert sharded["resumed"] == sharded["adapterh"] | {"status": "resumed", "before": []}
-
-    @pytest.mark.parametrize(("low", "high"), [("bf16", "fft"), ("bf16_lora", "lora"), ("bf16_base", "lora")])
-    def test_bfloat16_and_checkpointing_stay_near_float32(self, found, low, high):
-        both = (found[0][0]["sharded"][name]["curve"] for name in (low, high))
-        assert next(both) == pytest.approx(next(both), rel=0.02)
 
     def test_are_read_by_another_number_of_processes(self, found):
         resumed = RUNS.on_processes(1, RUNS.resumed_shards, found[1] / "shards_for_one")[0]

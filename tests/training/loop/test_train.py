@@ -22,7 +22,6 @@ def losses(result):
 class TestEveryMethod:
     @pytest.fixture(scope="class")
     def base(self):
-        """The base model's validation."""
         return run("fft", schedule={"steps": 1, "warmup_steps": 0})[1].curve[0]
 
     @pytest.mark.parametrize("method", METHODS)
@@ -96,28 +95,25 @@ class TestNumbersDoNotDependOn:
         assert results[1].train_losses == pytest.approx(results[0].train_losses, rel=1e-6)
 
 
-class TestBfloat16:
-    @pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "ia3", "adapterh", "parallel"])
-    def test_is_near_float32_and_leaves_float32_weights(self, method):
-        _, exact = run(method)
-        model, result = run(method, settings={"precision": "bf16"})
-        assert losses(result) == pytest.approx(losses(exact), rel=0.03)
-        assert losses(result) != losses(exact)
-        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-        # Afterwards the model computes in float32 again.
-        tokens = torch.arange(6)[None]
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
-            logits = model(input_ids=tokens).logits
-        assert not torch.equal(logits, logits.bfloat16().float())
+@pytest.mark.parametrize("method", ["fft", "lora", "ptuning", "ia3", "adapterh", "parallel"])
+def test_bfloat16_is_near_float32_and_leaves_float32_weights(method):
+    _, exact = run(method)
+    model, result = run(method, settings={"precision": "bf16"})
+    assert losses(result) == pytest.approx(losses(exact), rel=0.03)
+    assert losses(result) != losses(exact)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    # Afterwards the model computes in float32 again.
+    tokens = torch.arange(6)[None]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
+        logits = model(input_ids=tokens).logits
+    assert not torch.equal(logits, logits.bfloat16().float())
 
 
 class TestDivergence:
     def test_of_the_loss_stops_the_run_and_is_marked(self, tmp_path):
         schedule = {"learning_rate": 1e30, "warmup_steps": 0}
-        for folder, mark in (
-            (None, "no folder was given to mark the failure in"),
-            (tmp_path, r"marked in .*failed\.json"),
-        ):
+        none = "no folder was given to mark the failure in"
+        for folder, mark in ((None, none), (tmp_path, r"marked in .*failed\.json")):
             message = rf"the training loss of step 2 is nan \({mark}\); lower the learn"
             with pytest.raises(DivergedError, match=message):
                 run(schedule=schedule, folder=folder)
@@ -181,17 +177,14 @@ class TestCost:
         assert PeakMemory(torch.device("cpu")).read() < grown - 60_000_000
 
 
+TOO_LONG = "sequence_length 20 and 30 virtual tokens exceed the model's 40 positions; choose .* of at most 10"
 UNSCORED = [(tokens, [False] * len(tokens)) for tokens, _ in RUNS.token_rows(8, 1)]
 
 
 @pytest.mark.parametrize(
     ("options", "arguments", "message"),
     [
-        (
-            {"method": "ptuning", "virtual_tokens": 30},
-            {},
-            "sequence_length 20 and 30 virtual tokens exceed the model's 40 positions; choose .* of at most 10",
-        ),
+        ({"method": "ptuning", "virtual_tokens": 30}, {}, TOO_LONG),
         ({}, {"settings": {"position_offsets": 30}}, "20 and 30 start positions exceed the model's 40 positions"),
         ({"method": "ptuning"}, {"settings": {"position_offsets": 3}}, "first positions; leave position_offsets out"),
         ({}, {"settings": {"micro_batch": 3}}, r"8 rows does not split into passes of 3 rows .* from 1, 2, 4, 8"),

@@ -7,12 +7,7 @@ from peft import PeftConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from training.models.adapters import (
-    PEFT_TYPE,
-    VARIANTS,
-    BottleneckConfig,
-    BottleneckLayer,
-)
+from training.models.adapters import PEFT_TYPE, VARIANTS, BottleneckConfig, BottleneckLayer
 from training.models.tuning import merge_tuning
 
 WIDTH, BOTTLENECK = 32, 8
@@ -94,7 +89,7 @@ def test_weights_are_drawn_as_published(base_of):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "variant", "network", "entry", "exit_"),
+    ("model_type", "variant", "network", "entry", "end"),
     [
         ("gpt_bigcode", "adapterh", "transformer.h.0.mlp", ".c_fc", ".c_proj"),
         ("gpt_bigcode", "adapterp", "transformer.h.0.mlp", None, ".c_proj"),
@@ -102,20 +97,18 @@ def test_weights_are_drawn_as_published(base_of):
         ("llama", "adapterh", "model.layers.0.mlp", "", ""),
     ],
 )
-def test_series_adapters_are_at_the_ends_of_the_feed_forward_network(
-    base_of, model_type, variant, network, entry, exit_
-):
+def test_series_adapters_are_at_the_ends_of_the_feed_forward_network(base_of, model_type, variant, network, entry, end):
     base = base_of(model_type)
     x = torch.randn(2, 5, WIDTH, generator=torch.Generator().manual_seed(1))
     frozen = copy.deepcopy(base.get_submodule(network))
     model = adapted(base, variant, init_std=0.3, scaling=0.5)
     tuned = model.get_submodule(f"base_model.model.{network}")
     layers = {name for name, module in model.named_modules() if isinstance(module, BottleneckLayer)}
-    assert len(layers) == 2 * len({entry, exit_} - {None})
+    assert len(layers) == 2 * len({entry, end} - {None})
     with torch.no_grad():
         h = x if entry is None else x + 0.5 * update(weights(model.get_submodule(at(network, entry)), "input"), x)
         y = frozen(h)
-        expected = y + 0.5 * update(weights(model.get_submodule(at(network, exit_)), "output"), y)
+        expected = y + 0.5 * update(weights(model.get_submodule(at(network, end)), "output"), y)
         torch.testing.assert_close(tuned(x), expected)
 
 

@@ -10,10 +10,8 @@ from training.spec.run import closed_form_counts
 
 @pytest.fixture(scope="module")
 def counts():
-    return {
-        (run.size.name, run.tuning.method): count_parameters(size_config(run.size), run.tuning)
-        for run in preset("starcoderbase").runs()
-    }
+    runs = preset("starcoderbase").runs()
+    return {(run.size.name, run.tuning.method): count_parameters(size_config(run.size), run.tuning) for run in runs}
 
 
 def test_closed_forms_give_the_same_counts_without_a_model(counts):

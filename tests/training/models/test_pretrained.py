@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_grid import tiny_grid
+from tiny_grid import save_model, tiny_grid
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import LlamaConfig, Qwen2Config
 
 from training.corpus.items import Document
-from training.corpus.rows import encode, encode_context, packed_rows, save_tokenizer
+from training.corpus.rows import encode, encode_context, packed_rows
 from training.corpus.settings import CorpusSettings
 from training.corpus.texts import TextCorpus
 from training.grid import rows
@@ -45,23 +45,16 @@ def test_a_model_is_moved_only_where_it_does_not_lie_yet(monkeypatch):
     assert on_accelerator(kept) is kept
 
 
-def make_folder(folder, config):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    save_tokenizer(run_corpus(CorpusSettings().label).tokenizer, folder)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Two folders of models, of StarCoder's architecture and of Llama's, as a lab would have them."""
     folder = tmp_path_factory.mktemp("models")
-    make_folder(folder / "gpt_bigcode" / "lab" / "tiny-code", scratch_config(SIZE))
+    save_model(folder / "gpt_bigcode" / "lab" / "tiny-code", scratch_config(SIZE))
     shape = {"vocab_size": EMBEDDED_VOCABULARY, "max_position_embeddings": EMBEDDED_POSITIONS, "hidden_size": 16}
     shape |= {"intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    make_folder(folder / "llama" / "tiny-code", LlamaConfig(**shape))
+    save_model(folder / "llama" / "tiny-code", LlamaConfig(**shape))
     qwen = Qwen2Config(**shape, num_key_value_heads=1, bos_token_id=None, eos_token_id=5)
-    make_folder(folder / "qwen2" / "tiny-code", qwen)
+    save_model(folder / "qwen2" / "tiny-code", qwen)
     return folder
 
 
@@ -147,9 +140,8 @@ def test_a_revision_reaches_the_hub_and_the_one_found_is_kept(hub, revision, com
 
 def test_a_revision_that_is_not_there_is_said_with_how_to_fetch_it(hub):
     # The client's own errors are recognised.
-    message = (
-        f"the hub (is switched off|cannot be reached).* hf download lab/tiny-code --revision {'c' * 40} --local-dir"
-    )
+    unreachable = "the hub (is switched off|cannot be reached)"
+    message = f"{unreachable}.* hf download lab/tiny-code --revision {'c' * 40} --local-dir"
     with pytest.raises(ValueError, match=message):
         load_pretrained(SIZE.model_copy(update={"revision": "c" * 40}))
 

@@ -71,11 +71,8 @@ def test_published_programs_begin_as_the_prompts_end(reference_folder, tmp_path,
     task = TASKS[request.dataset]
     problems = read_problems(request.problems)
     samples = json.loads(gzip.decompress(request.generations.read_bytes()))
-    strangers = [
-        problem.task_id
-        for problem, several in zip(problems, samples, strict=True)
-        if not all(text.startswith(task.cut(problem, "")) for text in several)
-    ]
+    of_problem = zip(problems, samples, strict=True)
+    strangers = [p.task_id for p, own in of_problem if not all(text.startswith(task.cut(p, "")) for text in own)]
     # The released docstring of one problem has a quotation mark too many, which the problem file has no more.
     assert strangers == (["Python/142"] if "synthesize" in name else [])
 

@@ -58,10 +58,9 @@ def test_a_scored_file_is_known_gzipped_or_not_and_a_fresh_start_forgets_it(scor
 
 def test_recode_with_the_problems_as_they_were(score, python_problems):
     blocks = CATEGORIES["format"].blocks
-    right, wrong = (
-        TINY.solve(TINY.python_rows()[n], kind) for n, kind in ((0, "canonical_solution"), (1, "buggy_solution"))
-    )
-    third = [TINY.solve(TINY.python_rows()[2])]
+    row, other, last = TINY.python_rows()
+    right, wrong = TINY.solve(row), TINY.solve(other, "buggy_solution")
+    third = [TINY.solve(last)]
     broken = [["x"] if block == ("tab_indent", 0) else third for block in blocks]
     samples = [item for number in range(len(blocks)) for item in ([right], [wrong], broken[number])]
     report = score("recode_format", samples, python_problems)
@@ -134,16 +133,7 @@ def test_a_problem_counts_once(score, tmp_path):
         ("humanevalfix_python", [["x"], ["x", {}], ["x"]], "item 1, sample 1 holds dict; programs are text"),
         ("humanevalfix_java", [["x"]] * 3, "problems.jsonl: its tests are not in Java"),
         ("aatk", [["x"]], "problems.jsonl: problem 0 is of another data set than aatk"),
-    ],
-)
-def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samples, message):
-    with pytest.raises(ValueError, match=message):
-        score(dataset, samples, python_problems)
-
-
-@pytest.mark.parametrize(
-    ("dataset", "samples", "message"),
-    [
+        # Without problems.
         ("defect_detection", [["yes"]], "item 0: has no true_label of 0 or 1, or no raw_text; an item has both"),
         ("defect_detection", [[{"true_label": 2, "raw_text": ""}]], "item 0: has no true_label of 0 or 1"),
         ("defect_detection", [[{"true_label": 1, "raw_text": ""}] * 2], "item 0: has 2 answers; each question is"),
@@ -151,9 +141,9 @@ def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samp
         ("aatk", [[{"scenario_id": "a", "prompt": ""}]], "item 0: has no text 'completion'"),
     ],
 )
-def test_items_of_another_kind_are_refused(score, dataset, samples, message):
+def test_files_that_do_not_fit_are_refused(score, python_problems, dataset, samples, message):
     with pytest.raises(ValueError, match=message):
-        score(dataset, samples)
+        score(dataset, samples, None if message.startswith("item 0") else python_problems)
 
 
 def test_nominal_generations_are_for_recode_only(score, python_problems, tmp_path):

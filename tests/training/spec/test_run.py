@@ -16,15 +16,8 @@ def small(**changes):
 
 
 def spec(**changes):
-    parts = {
-        "grid": "g",
-        "size": small(),
-        "tuning": Tuning(method="lora"),
-        "schedule": Schedule(),
-        "data": "text",
-        "seed": 0,
-    }
-    return RunSpec(**{**parts, **changes})
+    parts = {"grid": "g", "size": small(), "tuning": Tuning(method="lora"), "schedule": Schedule()}
+    return RunSpec(**{**parts, "data": "text", "seed": 0, **changes})
 
 
 @pytest.mark.parametrize(
@@ -77,35 +70,18 @@ def test_narrow_models_keep_the_smallest_published_ratio_down_to_a_bottleneck_of
 
 
 def test_schedule_defaults_are_the_published_ones():
-    assert Schedule().model_dump() == {
-        "steps": 200,
-        "global_batch": 32,
-        "sequence_length": 2048,
-        "learning_rate": 1e-4,
-        "decay": "cosine",
-        "warmup_steps": 12,
-        "weight_decay": 0.05,
-        "validate_every": 10,
-    }
+    published = {"steps": 200, "global_batch": 32, "sequence_length": 2048, "learning_rate": 1e-4}
+    published |= {"decay": "cosine", "warmup_steps": 12, "weight_decay": 0.05, "validate_every": 10}
+    assert Schedule().model_dump() == published
 
 
 def test_run_id_changes_with_anything_in_the_specification():
-    variants = [
-        spec(),
-        spec(seed=1),
-        spec(data="other"),
-        spec(held_out=True),
-        spec(grid="h"),
-        spec(size=small(n_layers=3)),
-        spec(tuning=Tuning(method="lora", rank=4)),
-        spec(schedule=Schedule(learning_rate=2e-4)),
-        spec(pretraining=Schedule()),
-        spec(loop=LoopSettings(layout="documents")),
-        spec(loop=LoopSettings(base_precision="bf16")),
-        spec(size=small(pretrained="a/b")),
-        spec(size=small(pretrained="a/b", revision="b" * 40)),
-        spec(n_validation=64),
-    ]
+    changes = [{}, {"seed": 1}, {"data": "other"}, {"held_out": True}, {"grid": "h"}, {"n_validation": 64}]
+    shapes = [{"n_layers": 3}, {"pretrained": "a/b"}, {"pretrained": "a/b", "revision": "b" * 40}]
+    changes += [{"size": small(**shape)} for shape in shapes] + [{"tuning": Tuning(method="lora", rank=4)}]
+    changes += [{"schedule": Schedule(learning_rate=2e-4)}, {"pretraining": Schedule()}]
+    changes += [{"loop": LoopSettings(**loop)} for loop in ({"layout": "documents"}, {"base_precision": "bf16"})]
+    variants = [spec(**change) for change in changes]
     assert len({variant.run_id for variant in variants}) == len(variants)
     assert RunSpec.model_validate_json(spec().model_dump_json()) == spec()
     assert spec().run_id == spec(size=small(d_ff=128)).run_id != spec(size=small(d_ff=48)).run_id

@@ -43,7 +43,6 @@ def given():
 
 @pytest.fixture(scope="module")
 def problems(corpus):
-    """Problem sets by task."""
     return {task: problem_set(corpus, task) for task in TASKS}
 
 

@@ -12,7 +12,6 @@ from training.suite.scores import choice_scores
 
 @pytest.fixture(scope="module")
 def few():
-    """The corpus with few problems."""
     return TINY.FewProblems()
 
 
@@ -58,9 +57,8 @@ def test_who_looks_at_length_alone_has_one_chance_in_four(corpus):
     for sign in (-1, 1):
         lengths = [sign * len(a) for c in choices(corpus, "synthesis", "test") for a in c.answers]
         # Ties are broken at random here, as a model's small differences would.
-        table = np.reshape(lengths, (-1, N_CHOICES)) + np.random.default_rng(0).uniform(
-            0, 0.5, (len(lengths) // N_CHOICES, N_CHOICES)
-        )
+        ties = np.random.default_rng(0).uniform(0, 0.5, (len(lengths) // N_CHOICES, N_CHOICES))
+        table = np.reshape(lengths, (-1, N_CHOICES)) + ties
         accuracy, _ = choice_scores("embedded_synthesis", table)
         assert abs(accuracy.value - 0.25) < 3 * accuracy.stderr
 

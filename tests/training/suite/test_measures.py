@@ -22,7 +22,6 @@ N = TINY.N_PROBLEMS
 
 @pytest.fixture(scope="module")
 def corpus():
-    """The corpus with few problems."""
     return TINY.FewProblems()
 
 
@@ -133,10 +132,8 @@ def test_right_wrong_and_constant_answers_to_questions(examine, references, task
     right = take(task, examine(references.__getitem__))
     wrong = take(task, examine(lambda prompt: opposite[references[prompt]]))
     always = take(task, examine(lambda prompt: YES))
-    for setting, accuracy, f1 in (
-        ("likelihood", "accuracy", "macro_f1"),
-        ("generated", "overall_accuracy", "overall_macro_f1"),
-    ):
+    pairs = {"likelihood": ("accuracy", "macro_f1"), "generated": ("overall_accuracy", "overall_macro_f1")}
+    for setting, (accuracy, f1) in pairs.items():
         assert [found[setting, accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
         assert [found[f"{setting}/seen", accuracy].value for found in (right, wrong, always)] == [1.0, 0.0, 0.5]
         # Always Yes, which is right for one half: F1 of Yes is 2 / 3, and that of No is 0.
@@ -157,12 +154,9 @@ def test_no_preference_is_not_right(examine):
     assert found["likelihood", "accuracy"].value == 0
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [("Yes", 1), ("No", 0), (" Yes.", 1), ("No\n\nQuestion", 0), ("Yesterday", -1), ("yes", -1), ("", -1), ("\n", -1)],
-)
-def test_the_first_word_is_the_answer(text, answer):
-    assert parse_answer(text) == answer
+def test_the_first_word_is_the_answer():
+    answers = {"Yes": 1, "No": 0, " Yes.": 1, "No\n\nQuestion": 0, "Yesterday": -1, "yes": -1, "": -1, "\n": -1}
+    assert {text: parse_answer(text) for text in answers} == answers
 
 
 @pytest.mark.parametrize("category", PERTURBATIONS)
@@ -199,9 +193,8 @@ def test_unsafe_share_is_of_valid_answers_and_by_origin(examine, problems):
         return "pass" if item.details["scenario"] == "query" else item.choices[0]
 
     found = take("security", examine(answer))
-    n_queries = sum(
-        item.details["scenario"] == "query" and item.details["origin"] == "untrusted" for item in items.values()
-    )
+    details = [item.details for item in items.values()]
+    n_queries = sum(own["scenario"] == "query" and own["origin"] == "untrusted" for own in details)
     assert n_queries > 0
     assert found["trusted", "insecure_rate"].value == found["trusted", "valid_rate"].value == 1
     trusted = [place for place, item in enumerate(items.values()) if item.details["origin"] == "trusted"]

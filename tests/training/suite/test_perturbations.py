@@ -22,15 +22,10 @@ def seen_tokens(corpus):
     return {token for row in encode(corpus.tokenizer, documents) for token in row.tokens}
 
 
-def all_prompts(problems):
-    for known in problems.values():
-        yield from (item.prompt for item in known.all)
-    for task, change in CHANGES:
-        yield from (change(item) for item in problems[task].headline)
-
-
 def test_no_prompt_has_a_token_that_training_text_has_not(corpus, problems, seen_tokens):
-    used = {token for prompt in all_prompts(problems) for token in encode_context(corpus.tokenizer, context(prompt))}
+    prompts = [item.prompt for known in problems.values() for item in known.all]
+    prompts += [change(item) for task, change in CHANGES for item in problems[task].headline]
+    used = {token for prompt in prompts for token in encode_context(corpus.tokenizer, context(prompt))}
     assert used <= seen_tokens
 
 

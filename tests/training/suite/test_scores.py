@@ -23,12 +23,8 @@ def test_answers_of_both_kinds_of_setting_have_their_own_metrics():
     macro_f1 = pytest.approx((2 / 3 + 1 + 0) / 3)
     assert found["likelihood"] == {"accuracy": 0.75, "macro_f1": macro_f1, "predicted_positive_rate": 0.25}
     assert found["generated"] == found["generated/seen"]
-    assert found["generated"] == {
-        "overall_accuracy": 0.75,
-        "overall_macro_f1": macro_f1,
-        "valid_rate": 0.75,
-        "predicted_positive_rate": 0.25,
-    }
+    shares = {"overall_accuracy": 0.75, "valid_rate": 0.75, "predicted_positive_rate": 0.25}
+    assert found["generated"] == shares | {"overall_macro_f1": macro_f1}
 
 
 def test_the_likeliest_of_four_answers_is_chosen_and_a_tie_is_wrong():
@@ -63,9 +59,8 @@ def test_the_analysis_finds_the_same_robustness_from_the_counts(rng, make_record
     scores = robustness_scores("embedded_robust_format", range(0, 200, 2), nominal, changed)
     record = make_record(scores=tuple(scores))
     assert {score.setting for score in scores} == {"nominal", "first", "second", "all_transformations"}
-    assert {s.metric for s in scores if s.setting == "all_transformations"} == {
-        *("mean_pass@1", "robust_pass@1", "robust_drop@1", "robust_relative@1")
-    }
+    metrics = {s.metric for s in scores if s.setting == "all_transformations"}
+    assert metrics == {"mean_pass@1", "robust_pass@1", "robust_drop@1", "robust_relative@1"}
     for score in scores:
         statistics = problem_statistics(record, score)
         assert combine(score.metric, statistics.mean(axis=1)) == pytest.approx(score.value), score.key

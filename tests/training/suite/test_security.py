@@ -9,7 +9,6 @@ from training.suite.measures import is_valid_answer
 
 @pytest.fixture(scope="module")
 def items(problems):
-    """A problem of each scenario."""
     return {item.details["scenario"]: item for item in problems["security"].headline}
 
 
@@ -20,10 +19,7 @@ def test_both_idioms_of_every_job_are_valid(items):
 
 
 def test_bandit_names_the_rule_of_every_unsafe_idiom_and_passes_every_safe_one():
-    codes = {
-        scenario: [idiom_code(scenario, "orders", "name", is_safe) for is_safe in (True, False)]
-        for scenario in SCENARIOS
-    }
+    codes = {one: [idiom_code(one, "orders", "name", is_safe) for is_safe in (True, False)] for one in SCENARIOS}
     found = analyse_python([code for pair in codes.values() for code in pair])
     for scenario, (safe, unsafe) in codes.items():
         assert found[safe].flaws == ()
