@@ -5,9 +5,10 @@ On the link scale, for the mean over seeds of method m at size s with x the log 
     z_ms = a_m + (b + b_m) x_s + u_s + e_ms,   b_m ~ N(0, tau^2),  u_s ~ N(0, s_u^2),  e_ms ~ N(0, s_e^2 + k v_ms)
 
 Intercepts and the common slope have flat priors; ``u_s`` is what all methods share that are tuned from one base model;
-``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E_m): a power law of the size
-with a floor E that methods share, or that is one share f of each method's line at the largest size, so that curves are
-multiples of one another. What scatters is the log of the loss itself, in which such laws are made linear (`Linear`).
+``v_ms`` is the binomial variance of a rate on the logit scale. A loss has z = log(loss - E): a power law of the size
+with a floor E that methods share, or that is a share of each method's line at the largest size. With such relative
+floors the exponent is common, and the share f_m of a method's floor takes the slope's place: where it is common, too,
+curves are multiples of one another. What scatters is the log of the loss itself, in which laws are linear (`Linear`).
 Slopes are common (tau = 0), drawn towards a common one, or each method's own; the floor is 0 or free. Standard
 deviations have log-uniform priors around the scatter seen. All of it is integrated by importance sampling of the
 marginal likelihood (`stack.fit_form`), in which the effects are Gaussian and drop out exactly (Rasmussen & Williams
@@ -28,8 +29,8 @@ from astraios_analysis.records.refusal import Refusal
 
 # A floor lies between 0 and this share of the smallest loss.
 SPREAD_OF_FLOORS = 0.98
-# A relative floor's slopes: Gauss-Newton steps, and the ends within which they stay.
-_N_STEPS, _SLOPES = 6, (-20.0, 2.0)
+# Gauss-Newton steps to the shares of relative floors, and how far one goes.
+_N_STEPS, _LONGEST = 12, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,35 +111,37 @@ class Pool(Versions):
     """A pooled law of one outcome.
 
     ``centre`` and ``scale`` are those of log10 of the sizes; ``tau, floor`` have shape (h,). ``has_own_lines``: each
-    method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``. ``is_relative``:
-    floors are shares of lines at ``centre``, and lines those of the log of the loss; otherwise methods have one floor.
+    method has a slope of its own with nothing shared; otherwise slopes are common up to ``tau``. Where floors are
+    relative ``growth`` (h,) is the slope of what is above them, and the slopes are floors as shares of the lines at
+    ``centre``, the largest size.
     """
 
     scale: float
     tau: np.ndarray
     floor: np.ndarray
+    growth: np.ndarray | None = None
     has_own_lines: bool = False
-    is_relative: bool = False
 
     def take(self, versions: np.ndarray) -> "Pool":
         """Return the law with some of its versions."""
-        names = ("tau", "sigma_size", "sigma_run", "noise_factor", "floor")
+        names = ["tau", "sigma_size", "sigma_run", "noise_factor", "floor"] + ["growth"] * (self.growth is not None)
         return replace(self, **{name: getattr(self, name)[versions] for name in names})
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
-        """Return the floor of each version for methods of targets, shape (h, t); none where lines include it."""
-        return np.broadcast_to(self.floor[:, None] * (not self.is_relative), (len(self.floor), len(methods)))
+        """Return the floor of each version for methods of targets, shape (h, t); 0 where lines include it."""
+        return np.broadcast_to(self.floor[:, None], (len(self.floor), len(methods)))
 
     def _growth(self, slope: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return _relative_line(x, self.floor[:, None], slope) if self.is_relative else super()._growth(slope, x)
+        if self.growth is None:
+            return super()._growth(slope, x)
+        return _relative_line(x, slope.clip(0, SPREAD_OF_FLOORS), self.growth[:, None])
 
     @cached_property
     def coefficients(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean and covariance of intercepts, slope and what each method's slope differs by (`Versions`)."""
         points, versions = self.points, (self.tau, self.sigma_size, self.sigma_run, self.noise_factor)
-        kind = {"has_own_lines": self.has_own_lines}
-        x = self.at(points.n_params)[0]
-        linear = Linear.of(self.link, points, x, self.floor, is_relative=self.is_relative, **kind)
+        kind, x = {"has_own_lines": self.has_own_lines}, self.at(points.n_params)[0]
+        linear = Linear.of(self.link, points, x, self.floor, self.growth, **kind)
         mean, covariance = MixedEquations.of(points, linear, versions, **kind).coefficients()
         each = np.eye(len(self.methods))
         own = each[:, : len(each) if self.tau.any() else 0]
@@ -197,55 +200,51 @@ class Linear:
     log_scale: np.ndarray
 
     @classmethod
-    def of(cls, link: Link, points: PooledPoints, x: np.ndarray, floor: np.ndarray, *, is_relative, has_own_lines):
-        """Set up the points of each version with its floor (h,).
+    def of(cls, link: Link, points: PooledPoints, x: np.ndarray, floor: np.ndarray, growth, *, has_own_lines: bool):
+        """Set up the points of each version with its floor, or the growth of what is above relative ones, each (h,).
 
         A loss scatters by a share of itself, which is a larger share of what lies above the floor. The share is taken
         at the loss that levels of methods and sizes give, not at the one observed: low losses by chance would weigh
-        less. Where floors are relative the law is that at the slopes of least squares, and its changes from there.
+        less. Where floors are relative the law is that at the floors of least squares, and its changes from there.
         """
-        y, shape, floor = points.y, (len(floor), len(points.y)), floor[:, None]
+        y, shape = points.y, (len(floor), len(points.y))
         ones = np.ones(shape)
         if link == "logit":
             return cls(np.broadcast_to(logit(y), shape), ones, x * ones, np.zeros(len(floor)))
+        if growth is not None:
+            groups = slopes_of(points.by_method, has_own_lines=has_own_lines)
+            share = _relative_floors(points, x, growth[:, None], groups)
+            line, change = _relative_line(x, share, growth[:, None])
+            return cls(np.log(y) - line + share * change, ones, change, np.full(len(floor), np.log(y).sum()))
         levels = np.hstack([points.by_method, points.by_size])
-        effects = np.linalg.lstsq(levels, np.log(y), rcond=None)[0]
-        if not is_relative:
-            expected = np.exp(levels @ effects)
-            stretch = expected / np.maximum(expected - floor, (1 - SPREAD_OF_FLOORS) * expected)
-            scale = np.log(stretch * (y - floor)).sum(axis=1)
-            return cls(np.log(y - floor) / stretch, 1 / stretch, x / stretch, scale)
-        by_size = effects[len(points.methods) :]
-        groups = slopes_of(points.by_method, has_own_lines=has_own_lines)
-        slope = _relative_slopes(points, x, floor, groups, points.by_size @ (by_size - by_size[-1]))
-        line, change = _relative_line(x, floor, slope)
-        return cls(np.log(y) - line + slope * change, ones, change, np.full(len(floor), np.log(y).sum()))
+        expected = np.exp(levels @ np.linalg.lstsq(levels, np.log(y), rcond=None)[0])
+        above = np.maximum(expected - floor[:, None], (1 - SPREAD_OF_FLOORS) * expected)
+        stretch = expected / above
+        left = y - floor[:, None]
+        return cls(np.log(left) / stretch, 1 / stretch, x / stretch, np.log(stretch * left).sum(axis=1))
 
 
-def _relative_line(x: np.ndarray, floor: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log of losses over those at the largest size, where x is 0, and how it changes with the slope."""
-    above = (1 - floor) * np.exp(slope * x)
-    return np.log(floor + above), x * above / (floor + above)
+def _relative_line(x: np.ndarray, share: np.ndarray, growth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log of losses over those at the largest size, where x is 0, and how it changes with floors' shares."""
+    grown = np.exp(growth * x)
+    line = share + (1 - share) * grown
+    return np.log(line), (1 - grown) / line
 
 
-def _relative_slopes(points, x, floor, groups, by_size) -> np.ndarray:
-    """Return the slopes of least squares of each version at every point, those of a group the same, shape (h, n)."""
+def _relative_floors(points: PooledPoints, x: np.ndarray, growth: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return floors' shares of least squares in each version at every point, those of a group the same, (h, n)."""
     log_y, methods = np.log(points.y), points.by_method
 
     def within(values: np.ndarray) -> np.ndarray:
         return values - (values @ methods / methods.sum(axis=0)) @ methods.T
 
-    # They begin where sizes lie on one line with what methods share at them.
-    shape = np.maximum(np.exp(by_size) - floor, 1 - SPREAD_OF_FLOORS)
-    weight = (shape / np.exp(by_size)) ** 2 * x
-    start = (weight * np.log(shape / (1 - floor))).sum(axis=1) / (weight * x).sum(axis=1)
-    slope = np.broadcast_to(start.clip(*_SLOPES)[:, None], (len(floor), len(x)))
+    share = np.full((len(growth), len(x)), 0.5)
     for _ in range(_N_STEPS):
-        line, change = _relative_line(x, floor, slope)
+        line, change = _relative_line(x, share, growth)
         left, change = within(log_y - line), within(change)
         step = ((left * change) @ groups) / ((change**2) @ groups + 1e-12)
-        slope = (slope + (step @ groups.T).clip(-1, 1)).clip(*_SLOPES)
-    return slope
+        share = (share + (step @ groups.T).clip(-_LONGEST, _LONGEST)).clip(0, SPREAD_OF_FLOORS)
+    return share
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from astraios_analysis.records.refusal import Refusal, attempt
 
 MAX_LEFT_OUT = 3
 POOLINGS = ("shared_slope", "own_slopes", "no_pooling")
+POOLINGS_OF_FLOORS = ("shared_floor", "own_floors", "no_pooling")
 LAWS_OF_SIZE: dict[Link, tuple[str, ...]] = {
     "log": ("power", "power_floor", "relative_floor"),
     "logit": ("logit_linear",),
@@ -52,6 +53,8 @@ SAME: Fresh = (0, 0)
 # Standard deviations lie between these multiples of the scatter around parallel lines, their prior uniform in the log.
 _SPAN = (0.1, 10.0)
 _SPAN_OF_FACTORS = (0.05, 2.0)
+# So do the exponents of what lies above relative floors.
+_SPAN_OF_EXPONENTS = (0.05, 3.0)
 # The second round's proposals are so much wider than the first round's posterior.
 _WIDER, _LEAST_SPREAD = 1.3, 1e-4
 # Rounds, and the places that must share a posterior, for each dimension, before its spread is believed.
@@ -69,9 +72,10 @@ def sobol(n: int, d: int) -> np.ndarray:
 class Form:
     """A law of size and how methods share it.
 
-    Law ``relative_floor``: floors are one share of each method's line at the largest size, so that with one slope
-    methods' curves are multiples of one another. Pooling: one slope for all (``shared_slope``), slopes drawn towards a
-    common one (``own_slopes``), slopes of each method by itself (``no_pooling``).
+    Pooling: one slope for all (``shared_slope``), slopes drawn towards a common one (``own_slopes``), slopes of each
+    method by itself (``no_pooling``). Law ``relative_floor``: the exponent is common, and what is shared or not are the
+    floors, as shares of each method's line at the largest size (with ``shared_floor`` curves are multiples of one
+    another).
     """
 
     law: str
@@ -85,9 +89,10 @@ class Form:
 
 def forms_of(link: Link, n_methods: int) -> list[Form]:
     """Return the forms that points of so many methods can take; one method has nothing to share."""
-    poolings = POOLINGS if n_methods > 1 else POOLINGS[:1]
-    laws = [law for law in LAWS_OF_SIZE[link] if n_methods > 1 or law != "relative_floor"]
-    return [Form(law, pooling) for law in laws for pooling in poolings]
+    if n_methods == 1:
+        return [Form(law, POOLINGS[0]) for law in LAWS_OF_SIZE[link] if law != "relative_floor"]
+    pairs = [(law, POOLINGS_OF_FLOORS if law == "relative_floor" else POOLINGS) for law in LAWS_OF_SIZE[link]]
+    return [Form(law, pooling) for law, poolings in pairs for pooling in poolings]
 
 
 @dataclass(frozen=True)
@@ -195,25 +200,26 @@ def fit_form(points: PooledPoints, link: Link, form: Form) -> tuple[Pool, float]
     variances count as parameters. Its likelihood is the largest over the versions tried; it is infinite where the
     points are not more than the parameters by two. Versions are integrated over by importance sampling (`explore`).
     """
-    kind = {"has_own_lines": form.pooling == "no_pooling", "is_relative": form.law == "relative_floor"}
-    setting = _set_up(points, link, **kind)
-    names = ["sigma_size", "sigma_run"] + ["tau"] * (form.pooling == "own_slopes")
-    names += ["floor"] * form.law.endswith("_floor") + ["noise_factor"] * bool(points.noise.any())
+    has_own_lines = form.pooling == "no_pooling"
+    setting = _set_up(points, link, has_own_lines=has_own_lines, is_relative=form.law == "relative_floor")
+    names = ["sigma_size", "sigma_run"] + ["tau"] * form.pooling.startswith("own_")
+    names += {"power_floor": ["floor"], "relative_floor": ["growth"]}.get(form.law, [])
+    names += ["noise_factor"] * bool(points.noise.any())
     largest = [-np.inf]
 
     def log_posterior(places: np.ndarray) -> np.ndarray:
-        versions = _versions(setting, points, form, names, places)
-        restricted, maximised = _likelihoods(setting, points, link, kind, versions)
+        versions = _versions(setting, points, names, places)
+        restricted, maximised = _likelihoods(setting, points, link, has_own_lines, versions)
         largest[0] = max(largest[0], float(maximised.max()))
         return restricted
 
     places, log_weight = explore(log_posterior, len(names), _N_CANDIDATES, _N_CANDIDATES, _WIDER)
     kept = keep_versions(log_weight, places[:, 0], _N_KEPT)
-    versions = _versions(setting, points, form, names, places[kept])
+    versions = _versions(setting, points, names, places[kept])
     n_parameters = setting.n_fixed + len(names)
     criterion = _aicc(largest[0], n_parameters, len(points.y))
-    pool = Pool(points=points, link=link, centre=setting.centre, scale=setting.scale, **versions, **kind)
-    return pool, criterion
+    kind = {"centre": setting.centre, "scale": setting.scale, "has_own_lines": has_own_lines}
+    return Pool(points=points, link=link, **versions, **kind), criterion
 
 
 def explore(
@@ -309,31 +315,32 @@ def _set_up(points: PooledPoints, link: Link, *, has_own_lines: bool, is_relativ
     return _Setting(centre, scale, x, design.shape[1], scatter)
 
 
-def _versions(setting, points, form, names, places) -> dict[str, np.ndarray]:
+def _versions(setting, points, names, places) -> dict[str, np.ndarray]:
     """Return the versions at places of the unit cube; what ``names`` lacks is 0 (noise counts as it is)."""
     found = {name: np.zeros(len(places)) for name in ("tau", "sigma_size", "sigma_run", "floor")}
     found["noise_factor"] = np.ones(len(places))
-    largest = 1.0 if form.law == "relative_floor" else points.y.min()
-    low, high = (np.log(end * setting.scatter) for end in _SPAN)
-    least, most = np.log(_SPAN_OF_FACTORS)
+    spans = {"noise_factor": _SPAN_OF_FACTORS, "growth": _SPAN_OF_EXPONENTS}
     for name, place in zip(names, places.T, strict=True):
         if name == "floor":
-            found[name] = SPREAD_OF_FLOORS * largest * place
-        elif name == "noise_factor":
-            found[name] = np.exp(least + (most - least) * place)
-        else:
-            found[name] = np.exp(low + (high - low) * place)
+            found[name] = SPREAD_OF_FLOORS * points.y.min() * place
+            continue
+        low, high = np.log(spans.get(name, np.multiply(_SPAN, setting.scatter)))
+        found[name] = np.exp(low + (high - low) * place)
+    if "growth" in found:
+        # Exponents are of the size itself.
+        found["growth"] *= -setting.scale * np.log(10)
     return found
 
 
-def _likelihoods(setting, points, link, kind, versions) -> tuple[np.ndarray, np.ndarray]:
+def _likelihoods(setting, points, link, has_own_lines, versions) -> tuple[np.ndarray, np.ndarray]:
     """Return restricted and maximised log likelihoods of versions, each of shape (h,)."""
 
     def part_of(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own = {name: values[part] for name, values in versions.items()}
-        linear = Linear.of(link, points, setting.x, own["floor"], **kind)
+        kind = {"has_own_lines": has_own_lines}
+        linear = Linear.of(link, points, setting.x, own["floor"], own.get("growth"), **kind)
         scatter = (own["tau"], own["sigma_size"], own["sigma_run"], own["noise_factor"])
-        equations = MixedEquations.of(points, linear, scatter, has_own_lines=kind["has_own_lines"])
+        equations = MixedEquations.of(points, linear, scatter, **kind)
         return tuple(found - linear.log_scale for found in equations.log_likelihoods())
 
     n = len(versions["floor"])
