@@ -154,6 +154,16 @@ def test_a_floor_of_many_methods_is_where_least_squares_put_it(law, n_sizes, noi
     assert (low < truth).all() and (truth < high).all() and ((high - low) / truth).max() < 0.1
 
 
+def test_a_relative_floor_does_not_rise_beyond_the_sizes_fitted():
+    # Where nearly all is above the floor its share is not known: lines made linear in it would rise without bound.
+    rng, sizes = np.random.default_rng(5), np.geomspace(1e6, 1e9, 5)
+    points = around(rng, sizes, np.linspace(0.5, 2, 7)[:, None] * (sizes / 1e6) ** -0.5, 0.2)[1]
+    for pooling in stacks.POOLINGS_OF_FLOORS:
+        pool = fit_form(points, "log", Form("relative_floor", pooling))[0]
+        drawn = draw_pools([pool], 1e10)["mean"]
+        assert (drawn.max(axis=0) < 20 * np.median(draw_pools([pool], 1e9)["mean"], axis=0)).all()
+
+
 def test_exponents_of_their_own_are_not_taken_for_curves_that_are_multiples():
     covered, sizes = [], np.array([1e8, 3e8, 1e9, 4e9])
     for seed in range(8):
