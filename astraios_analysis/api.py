@@ -1098,7 +1098,7 @@ def transfer(
 
 @dataclass(frozen=True, repr=False)
 class Regression(Result):
-    """Scores regressed on a loss: ``fits`` by data set (`prediction.regress.LossRegression`), ``refused`` why not.
+    """Scores regressed on a loss: ``fits`` by data set (`prediction.chain.LossRegression`), ``refused`` why not.
 
     Each fit has ``table`` (parameters), ``held_out`` and ``curve(losses)``.
     """
