@@ -88,9 +88,9 @@ class Versions:
         """Return what lines of slopes (h, m) add to their levels at x, and how that changes with the slope."""
         return x * slope, x
 
-    def highest(self, n_params: float) -> np.ndarray | float:
-        """Return what no draw of a line on the link scale goes beyond, shape (h, m): nothing."""
-        return np.inf
+    def highest(self, n_params: float) -> np.ndarray:
+        """Return what no draw of a line on the link scale goes beyond, shape (h, m) or (1, 1): nothing."""
+        return np.full((1, 1), np.inf)
 
     def floors(self, methods: Sequence[str]) -> np.ndarray:
         """Return the floor of each version for methods of targets, shape (h, t): none."""
@@ -135,10 +135,10 @@ class Pool(Versions):
         """Return the floor of each version for methods of targets, shape (h, t); 0 where lines include it."""
         return np.broadcast_to(self.floor[:, None], (len(self.floor), len(methods)))
 
-    def highest(self, n_params: float) -> np.ndarray | float:
+    def highest(self, n_params: float) -> np.ndarray:
         """Return what no draw of a line goes beyond: with relative floors, beyond the largest size, its level there."""
         if self.growth is None or np.log10(n_params) <= self.centre:
-            return np.inf
+            return super().highest(n_params)
         return self._lines[0] + 3 * np.sqrt(np.diagonal(self._lines[2], axis1=1, axis2=2))
 
     def _growth(self, slope: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,8 +181,7 @@ def draw_runs(pool: Versions, n_params: float, normals: np.ndarray) -> tuple[np.
     mean, covariance = pool.posterior(pool.methods, n_params)
     z = normals[..., :m] @ np.swapaxes(np.linalg.cholesky(covariance + 1e-12 * np.eye(m)), 1, 2)
     z += mean[:, None, :]
-    if np.ndim(highest := pool.highest(n_params)):
-        np.minimum(z, highest[:, None, :], out=z)
+    np.minimum(z, pool.highest(n_params)[:, None, :], out=z)
     line = pool.unlink(z, pool.floors(pool.methods)[:, None, :])
     own = pool.noise_factor[:, None, None] * pool.noise_at(line)
     of_seed, of_run = pool.points.one_run_variances
